@@ -1,0 +1,53 @@
+# `make` prints this menu. Works with GNU make 3.81 (macOS) and newer.
+
+PYTHON := .venv/bin/python
+ARGS ?=
+
+# One shell that becomes the command (exec): Ctrl-C and signals reach it and nothing stands in between.
+RUN := @exec $(PYTHON) -m
+
+.DEFAULT_GOAL := menu
+.PHONY: menu setup demo up flower test check lint types chaos bench lock clean
+
+menu:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo '  More words for a command: make test ARGS="-k refresh"'
+
+setup: ## make .venv from the lock file (every other target does it first)
+	@deploy/bootstrap.sh
+
+demo: setup ## watch grants being connected, refreshed and rotated, on this machine alone
+	$(RUN) tests.demo $(ARGS)
+
+up: setup ## run everything here until Ctrl-C: databases, workers, beat, Flower, a provider to play with
+	$(RUN) tests.demo.up $(ARGS)
+
+flower: setup ## the same with nothing but Flower in the foreground
+	$(RUN) tests.demo.up --only-flower $(ARGS)
+
+test: setup ## run all tests
+	$(RUN) pytest $(ARGS)
+
+check: lint types ## lint, formatting and types
+
+lint: setup ## ruff: rules and formatting
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+
+types: setup ## mypy, strict
+	$(RUN) mypy
+
+chaos: setup ## kill, freeze and cut things for a long time and count what was lost
+	$(RUN) tests.chaos $(ARGS)
+
+bench: setup ## measure: each figure beside its limit
+	$(RUN) tests.benchmarks $(ARGS)
+
+lock: ## resolve the dependencies again (needs uv; ARGS=--upgrade for the newest versions)
+	@command -v uv >/dev/null || { echo 'make lock needs uv on PATH'; exit 1; }
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header \
+	    --no-emit-index-url --no-emit-find-links $(ARGS) --output-file deploy/requirements.lock pyproject.toml
+
+clean: ## remove what tools leave behind; .venv stays
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

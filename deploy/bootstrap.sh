@@ -1,0 +1,127 @@
+#!/bin/sh
+# Makes .venv from deploy/requirements.lock and installs this checkout into it (editable).
+# Run it as often as you like: when nothing has changed it says so and ends within a few milliseconds.
+#
+#   .venv/.building   exists while we work: an interrupted run is seen by the next one, which begins anew
+#   .venv/.built      written last: what it was built from
+set -eu
+cd "$(dirname "$0")/.."
+
+LOCK=deploy/requirements.lock
+VENV=.venv
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+# What the environment depends on: the lock, how the project installs (its tools' settings are read at run time and
+# count for nothing here), this script, and where the checkout lies, for a virtual environment cannot be moved.
+fingerprint() {
+    pwd
+    cksum "$LOCK" deploy/bootstrap.sh
+    awk '/^\[/ { counts = !/^\[tool\.(ruff|mypy|pytest|coverage)/ } counts' pyproject.toml | cksum
+}
+
+is_built() {
+    [ -f "$VENV/.built" ] && [ -x "$VENV/bin/python" ] && [ ! -e "$VENV/.building" ] &&
+        [ "$(cat "$VENV/.built")" = "$FINGERPRINT" ]
+}
+
+# One at a time: `make test` and `make demo` may be started side by side on a fresh checkout.
+take_turn() {
+    waited=0
+    until mkdir .venv.turn 2>/dev/null; do
+        holder=$(cat .venv.turn/pid 2>/dev/null || true)
+        if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
+            rm -rf .venv.turn # its holder was killed
+        elif [ "$waited" -ge 600 ]; then
+            fail "another setup has been running for ten minutes; if that is not so, remove .venv.turn and try again"
+        else
+            [ "$waited" -gt 0 ] || say "waiting for another setup to end …"
+            sleep 1
+            waited=$((waited + 1))
+        fi
+    done
+    trap 'rm -rf .venv.turn' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    echo $$ >.venv.turn/pid
+}
+
+find_python() {
+    for candidate in python3 python3.13 python3.12 python3.11 python3.14 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# The interpreter of an environment that is complete enough to be brought up to date in place.
+usable_venv() {
+    [ ! -e "$VENV/.building" ] &&
+        "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+make_venv() {
+    rm -rf "$VENV"
+    if [ "$TOOL" = uv ]; then
+        uv venv --quiet --python "${PYTHON:->=3.11}" "$VENV"
+    elif "$PYTHON" -c 'import ensurepip' 2>/dev/null; then
+        "$PYTHON" -m venv "$VENV"
+    else # Debian without python3-venv: its pip can work on an environment that has none of its own
+        "$PYTHON" -m venv --without-pip "$VENV"
+    fi
+}
+
+pip_install() {
+    if [ "$TOOL" = uv ]; then
+        uv pip install --quiet --python "$VENV/bin/python" "$@"
+    elif "$VENV/bin/python" -c 'import pip' 2>/dev/null; then
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@"
+    else
+        "$PYTHON" -m pip --python "$VENV/bin/python" install --quiet --disable-pip-version-check --no-input "$@"
+    fi
+}
+
+install_all() {
+    : >"$VENV/.building"
+    rm -f "$VENV/.built"
+    pip_install --require-hashes -r "$LOCK" && pip_install --no-deps --no-build-isolation --editable .
+}
+
+FINGERPRINT=$(fingerprint)
+if is_built; then
+    say "nothing to do, $VENV is up to date"
+    exit 0
+fi
+
+take_turn
+if is_built; then # by the one we waited for
+    say "done by another setup"
+    exit 0
+fi
+
+PYTHON=$(find_python || true)
+if command -v uv >/dev/null 2>&1; then
+    TOOL=uv
+elif [ -z "$PYTHON" ]; then
+    fail "no Python 3.11 or newer found (tried python3, python3.11 to python3.14 and python): install one, or install uv"
+elif "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -c 'import ensurepip' 2>/dev/null; then
+    TOOL=pip
+else
+    fail "$PYTHON has neither pip nor ensurepip: install uv, or your system's python3-venv or python3-pip"
+fi
+
+say "installing $(grep -c '^[a-zA-Z0-9]' "$LOCK") locked packages into $VENV with $TOOL, this takes a moment …"
+if usable_venv; then
+    install_all || { make_venv && install_all; } || fail "the packages could not be installed, see above"
+else
+    { make_venv && install_all; } || fail "the packages could not be installed, see above"
+fi
+printf '%s\n' "$FINGERPRINT" >"$VENV/.built"
+rm -f "$VENV/.building"
+say "done"

@@ -1,0 +1,124 @@
+"""How one simulated provider is set up. Everything can be given as JSON and changed while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar, get_args
+
+from tests.simulator.faults import Fault
+from tests.simulator.grants import RotationMode, RotationProfile
+from tests.simulator.tokens import CLIENT_SECRET_PREFIX
+
+Outage = Literal["off", "error", "drop", "hang"]
+ClientAuth = Literal["any", "basic", "post", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerShape:
+    """How a token answer is dressed; the default is RFC 6749, section 5.1.
+
+    Args:
+        nest: put the members under this name (`data`, `authed_user`).
+        rename: standard member name to the provider's name.
+        omit: standard members that are never sent.
+        extra: further members, sent as they are (`instance_url`, `ok`).
+        expires_in: `seconds`, `string`, `milliseconds`, or `at` for an `expires_at` in epoch seconds.
+        refresh_token_expires_in: name of the member that tells the refresh token's life; empty for none.
+        scope_separator: between two scopes.
+        form: answer urlencoded instead of JSON, unless the client accepts only JSON.
+    """
+
+    nest: str = ""
+    rename: dict[str, str] = field(default_factory=dict)
+    omit: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    expires_in: Literal["seconds", "string", "milliseconds", "at"] = "seconds"
+    refresh_token_expires_in: str = ""
+    scope_separator: str = " "
+    form: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """One provider. Durations are seconds.
+
+    Args:
+        client_id: the one client this provider knows.
+        client_secret: its secret; ignored when `client_auth` is `none`.
+        client_auth: which way the client must authenticate at the token endpoint.
+        redirect_uris: exact URIs that are registered; empty allows any loopback URI.
+        require_pkce: refuse an authorization request without an S256 challenge.
+        offline_parameters: authorization parameters without which no refresh token is issued.
+        default_scope: granted when none is asked for.
+        rotation: what becomes of refresh tokens, and the lives of all tokens.
+        latency: every answer is held back so long.
+        jitter: plus a random part of so long.
+        token_size: random characters in a token; a few thousand is legal.
+        outage: `error` 503, `drop` closes connections, `hang` never answers; for all endpoints.
+        invalid_client: the token endpoint refuses the client whatever it sends.
+        errors_as_200: errors of the token endpoint come with status 200, and `invalid_grant` is `bad_refresh_token`.
+        faults: rules in the order in which they are tried.
+        answer: the dress of token answers.
+    """
+
+    client_id: str = "evergrant"
+    client_secret: str = CLIENT_SECRET_PREFIX + "simulator"
+    client_auth: ClientAuth = "any"
+    redirect_uris: list[str] = field(default_factory=list)
+    require_pkce: bool = True
+    offline_parameters: dict[str, str] = field(default_factory=dict)
+    default_scope: str = "read"
+    rotation: RotationProfile = field(default_factory=RotationProfile)
+    latency: float = 0.0
+    jitter: float = 0.0
+    token_size: int = 64
+    outage: Outage = "off"
+    invalid_client: bool = False
+    errors_as_200: bool = False
+    faults: list[Fault] = field(default_factory=list)
+    answer: AnswerShape = field(default_factory=AnswerShape)
+
+    def patched(self, changes: dict[str, Any]) -> ProviderConfig:
+        """A copy with the given members changed; `rotation` and `answer` are merged, lists are replaced.
+
+        Raises:
+            ValueError: unknown member or value.
+        """
+        changes = dict(changes)
+        unknown = changes.keys() - {item.name for item in fields(self)}
+        if unknown:
+            raise ValueError(f"a provider knows nothing of {sorted(unknown)}")
+        if "rotation" in changes:
+            changes["rotation"] = _merged(self.rotation, changes["rotation"])
+        if "answer" in changes:
+            changes["answer"] = _merged(self.answer, changes["answer"])
+        if "faults" in changes:
+            changes["faults"] = [Fault.from_dict(rule) for rule in changes["faults"]]
+        if isinstance(changes.get("outage"), bool):
+            changes["outage"] = "error" if changes["outage"] else "off"
+        config = replace(self, **changes)
+        config._check()
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON members."""
+        return asdict(self)
+
+    def _check(self) -> None:
+        for value, allowed in (
+            (self.rotation.mode, get_args(RotationMode)),
+            (self.outage, get_args(Outage)),
+            (self.client_auth, get_args(ClientAuth)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
+
+
+Part = TypeVar("Part", RotationProfile, AnswerShape)
+
+
+def _merged(current: Part, changes: dict[str, Any]) -> Part:
+    unknown = changes.keys() - {item.name for item in fields(current)}
+    if unknown:
+        raise ValueError(f"{type(current).__name__} knows nothing of {sorted(unknown)}")
+    return replace(current, **changes)

@@ -1,0 +1,256 @@
+"""The OAuth endpoints: authorize, token, revoke, introspect, and the resources that show whether an access token lives.
+
+Each endpoint takes a `Call` and returns the honest answer and the id of the event whose loss would matter.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import unquote_plus, urlencode, urlsplit
+
+from tests.simulator.answers import error_answer, token_answer
+from tests.simulator.faults import Fault
+from tests.simulator.grants import Family, Pair
+from tests.simulator.provider import CODE_LIFE, Code, Provider
+from tests.simulator.wire import HTML, JSON, Head, write_answer
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(slots=True)
+class Call:
+    """One request to one provider."""
+
+    provider: Provider
+    head: Head
+    form: dict[str, str]
+    number: int
+    now: float
+    base_uri: str
+    fault: Fault | None = None
+
+
+class Honest(NamedTuple):
+    """What the provider wants to say: the bytes, and the event they belong to (0 when losing them costs nothing)."""
+
+    payload: bytes
+    event: int = 0
+
+
+Endpoint = Callable[[Call], Honest]
+
+
+def authorize(call: Call) -> Honest:
+    """Grant consent at once and send the browser back (RFC 6749, section 4.1.1; RFC 7636; RFC 9207)."""
+    provider, form, config = call.provider, call.form, call.provider.config
+    redirect_uri = form.get("redirect_uri", "")
+    if form.get("client_id") != config.client_id or not _registered(redirect_uri, config.redirect_uris):
+        return Honest(write_answer(400, b"unknown client or redirect_uri", HTML))
+    back = {"state": form["state"]} if "state" in form else {}
+    back["iss"] = f"{call.base_uri}/{provider.name}"
+    error = ""
+    if form.get("response_type") != "code":
+        error = "unsupported_response_type"
+    elif config.require_pkce and (not form.get("code_challenge") or form.get("code_challenge_method") != "S256"):
+        error = "invalid_request"
+    elif form.get("deny"):
+        error = "access_denied"
+    if error:
+        back["error"] = error
+    else:
+        offline = all(form.get(name) == value for name, value in config.offline_parameters.items())
+        account = form.get("login_hint") or f"account-{len(provider.codes) + 1}"
+        scope = form.get("scope") or config.default_scope
+        back["code"] = provider.new_code(
+            Code(account, redirect_uri, form.get("code_challenge"), scope, offline, call.now + CODE_LIFE)
+        )
+    joint = "&" if urlsplit(redirect_uri).query else "?"
+    return Honest(write_answer(302, b"", HTML, f"Location: {redirect_uri}{joint}{urlencode(back)}\r\n".encode()))
+
+
+def _registered(redirect_uri: str, allowed: list[str]) -> bool:
+    if allowed:
+        return redirect_uri in allowed
+    return urlsplit(redirect_uri).hostname in LOOPBACK
+
+
+def token(call: Call) -> Honest:
+    """The token endpoint: authorization_code, refresh_token, client_credentials (RFC 6749)."""
+    if call.provider.config.invalid_client or not client_authenticated(call):
+        return _refuse(call, 401, "invalid_client", "client authentication failed", "invalid_client")
+    grant = _GRANT_TYPES.get(call.form.get("grant_type", ""))
+    if grant is None:
+        return _refuse(call, 400, "unsupported_grant_type", "no such grant type here", "unsupported_grant_type")
+    return grant(call)
+
+
+def client_authenticated(call: Call) -> bool:
+    """Check client_secret_basic or client_secret_post, whichever the provider allows (RFC 6749, section 2.3.1)."""
+    config = call.provider.config
+    if config.client_auth == "none":
+        return call.form.get("client_id") == config.client_id
+    header = call.head.headers.get("authorization", "")
+    if header[:6].lower() == "basic ":
+        try:
+            given, _, secret = base64.b64decode(header[6:], validate=True).decode().partition(":")
+        except ValueError:
+            return False
+        # Whether the two halves are form-encoded first, as the RFC wants, differs between clients.
+        matches = (given, secret) == (config.client_id, config.client_secret) or (
+            unquote_plus(given),
+            unquote_plus(secret),
+        ) == (config.client_id, config.client_secret)
+        return matches and config.client_auth in ("any", "basic")
+    matches = (call.form.get("client_id"), call.form.get("client_secret")) == (config.client_id, config.client_secret)
+    return matches and config.client_auth in ("any", "post")
+
+
+def _refuse(call: Call, status: int, error: str, description: str, reason: str) -> Honest:
+    provider, presented = call.provider, call.form.get("refresh_token")
+    family = provider.by_refresh_token.get(presented) if presented else None
+    more = f',"reason":"{reason}","error":"{error}"'
+    provider.record("refused", call.now, call.number, family, presented, None, call.fault, more)
+    accept = call.head.headers.get("accept", "")
+    return Honest(error_answer(status, error, description, provider.config.errors_as_200, accept))
+
+
+def _grant_answer(call: Call, family: Family, pair: Pair, event: int) -> Honest:
+    missing = call.fault.fields if call.fault is not None and call.fault.kind == "missing" else ()
+    accept = call.head.headers.get("accept", "")
+    return Honest(token_answer(family, pair, call.now, call.provider.config.answer, missing, accept), event)
+
+
+def _refresh(call: Call) -> Honest:
+    provider = call.provider
+    presented = call.form.get("refresh_token")
+    if not presented:
+        return _refuse(call, 400, "invalid_request", "refresh_token is missing", "missing parameter")
+    family = provider.by_refresh_token.get(presented)
+    if family is None:
+        return _refuse(call, 400, "invalid_grant", "unknown refresh token", "unknown")
+    asked = call.form.get("scope")
+    if asked and not set(asked.split()) <= set(family.scope.split()):
+        return _refuse(call, 400, "invalid_scope", "more than was granted", "scope")
+    family.profile = provider.config.rotation
+    outcome = family.present(presented, call.now, provider.new_pair())
+    if outcome.pair is None:
+        refusal = _refuse(call, 400, "invalid_grant", f"refresh token: {outcome.reason}", str(outcome.reason))
+        if outcome.family_revoked:
+            provider.record_revocation(family, "reuse")
+        return refusal
+    provider.index(family, outcome.pair)
+    event = provider.record(outcome.verdict, call.now, call.number, family, presented, outcome.pair, call.fault)
+    return _grant_answer(call, family, outcome.pair, event)
+
+
+def _exchange_code(call: Call) -> Honest:
+    provider, form = call.provider, call.form
+    code = provider.codes.get(form.get("code", ""))
+    if code is None or call.now >= code.expires_at:
+        return _refuse(call, 400, "invalid_grant", "unknown or expired code", "code")
+    if code.family is not None:  # RFC 6749, section 4.1.2: what the code gave is revoked when it comes again
+        provider.revoke_family(code.family, call.now, "code used twice")
+        return _refuse(call, 400, "invalid_grant", "code was used before", "code used twice")
+    if form.get("redirect_uri") != code.redirect_uri:
+        return _refuse(call, 400, "invalid_grant", "redirect_uri differs", "redirect_uri")
+    if code.challenge is not None and _challenge(form.get("code_verifier", "")) != code.challenge:
+        return _refuse(call, 400, "invalid_grant", "code_verifier does not match", "code_verifier")
+    family, pair, event = provider.new_family(
+        code.account, code.scope, "authorization_code", call.now, code.offline, call.number, call.fault
+    )
+    code.family = family
+    return _grant_answer(call, family, pair, event)
+
+
+def _challenge(verifier: str) -> str:
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _client_credentials(call: Call) -> Honest:
+    provider = call.provider
+    scope = call.form.get("scope") or provider.config.default_scope
+    family, pair, event = provider.new_family(
+        provider.config.client_id, scope, "client_credentials", call.now, False, call.number, call.fault
+    )
+    return _grant_answer(call, family, pair, event)
+
+
+_GRANT_TYPES: dict[str, Endpoint] = {
+    "refresh_token": _refresh,
+    "authorization_code": _exchange_code,
+    "client_credentials": _client_credentials,
+}
+
+
+def revoke(call: Call) -> Honest:
+    """Token revocation (RFC 7009): a refresh token takes its family with it, an access token goes alone."""
+    provider = call.provider
+    if provider.config.invalid_client or not client_authenticated(call):
+        return _refuse(call, 401, "invalid_client", "client authentication failed", "invalid_client")
+    value = call.form.get("token", "")
+    family = provider.by_refresh_token.get(value)
+    if family is not None:
+        provider.revoke_family(family, call.now, "revocation endpoint")
+    elif value in provider.by_access_token:
+        family = provider.by_access_token[value]
+        family.revoke_access_token(value, call.now)
+        provider.record_revocation(family, "revocation endpoint", access_token=value)
+    return Honest(write_answer(200, b""))
+
+
+def introspect(call: Call) -> Honest:
+    """Token introspection (RFC 7662), for either kind of token."""
+    provider, value = call.provider, call.form.get("token", "")
+    if provider.config.invalid_client or not client_authenticated(call):
+        return _refuse(call, 401, "invalid_client", "client authentication failed", "invalid_client")
+    members: dict[str, object] = {"active": False}
+    family = provider.by_access_token.get(value) or provider.by_refresh_token.get(value)
+    if family is not None:
+        family.profile = provider.config.rotation
+        if value in family.accepted(call.now):
+            members = {"active": True, "scope": family.scope, "sub": family.account}
+        elif family.access_token_live(value, call.now):
+            expires_at = int(family.access_tokens[value].expires_at)
+            members = {"active": True, "scope": family.scope, "sub": family.account, "exp": expires_at}
+    return Honest(write_answer(200, json.dumps(members).encode()))
+
+
+def userinfo(call: Call) -> Honest:
+    """Who the bearer is."""
+    return _resource(call, lambda account: {"sub": account, "name": account, "email": f"{account}@example.test"})
+
+
+def api(call: Call) -> Honest:
+    """A protected resource: 200 while the bearer lives, else 401 (RFC 6750)."""
+    return _resource(call, lambda account: {"account": account})
+
+
+def _resource(call: Call, content: Callable[[str], dict[str, str]]) -> Honest:
+    provider = call.provider
+    scheme, _, value = call.head.headers.get("authorization", "").partition(" ")
+    family = provider.by_access_token.get(value) if scheme.lower() == "bearer" else None
+    live = family is not None and family.access_token_live(value, call.now)
+    account = None if family is None else family.account
+    status = 200 if live else 401
+    provider.journal.event(
+        "resource", request=call.number, provider=provider.name, account=account, access_token=value, status=status
+    )
+    if family is None or not live:
+        return Honest(write_answer(401, b"{}", JSON, b'WWW-Authenticate: Bearer error="invalid_token"\r\n'))
+    return Honest(write_answer(200, json.dumps(content(family.account)).encode()))
+
+
+ENDPOINTS: dict[str, Endpoint] = {
+    "authorize": authorize,
+    "token": token,
+    "revoke": revoke,
+    "introspect": introspect,
+    "userinfo": userinfo,
+    "api": api,
+}

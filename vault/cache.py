@@ -1,0 +1,109 @@
+"""Two ways to remember for a while: many values of which the less used make room, and one answer that is dear to get."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from threading import Lock
+from typing import Generic, TypeVar
+
+from vault.errors import CannotOpen, KeyUnavailable, VaultError
+
+K = TypeVar("K")
+V = TypeVar("V")
+_State = tuple[V | None, Callable[[], VaultError] | None, float]
+
+
+class Cache(Generic[K, V]):
+    """Values bounded in number and in life. The oldest makes room, unless it was used since its turn last came.
+
+    Reading takes no lock. Instants are seconds of ``monotonic``.
+    """
+
+    def __init__(self, capacity: int, monotonic: Callable[[], float]) -> None:
+        self._capacity, self._monotonic = capacity, monotonic
+        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K) -> V | None:
+        """Return a value whose life has not ended."""
+        entry = self._entries.get(key)
+        if entry is None or entry.ends <= self._monotonic():
+            return None
+        entry.used = True
+        return entry.value
+
+    def put(self, key: K, value: V, ends: float) -> V:
+        """Keep a value until ``ends``, and let go of what has ended or must make room."""
+        with self._lock:
+            self._entries.pop(key, None)
+            self._make_room(self._monotonic())
+            self._entries[key] = _Entry(value, ends)
+        return value
+
+    def _make_room(self, now: float) -> None:
+        while self._entries:
+            oldest, entry = next(iter(self._entries.items()))
+            if entry.ends > now and len(self._entries) < self._capacity:
+                return
+            if entry.ends > now and entry.used:
+                entry.used = False
+                self._entries.move_to_end(oldest)
+            else:
+                del self._entries[oldest]
+
+
+class _Entry(Generic[V]):
+    __slots__ = ("ends", "used", "value")
+
+    def __init__(self, value: V, ends: float) -> None:
+        self.value, self.ends, self.used = value, ends, False
+
+
+class Inquiry(Generic[V]):
+    """What was said last by someone who is slow to ask: a value, or a refusal, and until when that counts."""
+
+    def __init__(self, idle_at: float) -> None:
+        self._lock = Lock()
+        self._state: _State[V] = (None, None, idle_at)  # one attribute, so that a reader without the lock sees one answer
+
+    def held(self, now: float) -> tuple[V, float] | None:
+        """Return the value with its end if it still counts; raise the refusal if that does."""
+        value, refusal, ends = self._state
+        if now >= ends:
+            return None
+        if refusal is not None:
+            raise refusal()
+        return None if value is None else (value, ends)
+
+    def hold(self, value: V, ends: float) -> tuple[V, float]:
+        """Keep a value until ``ends``."""
+        self._state = (value, None, ends)
+        return value, ends
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing here counts any more, and nobody is asking."""
+        return now >= self._state[2] and not self._lock.locked()
+
+    @contextmanager
+    def single_flight(self, monotonic: Callable[[], float], refusal_life: float) -> Iterator[tuple[V, float] | None]:
+        """Be the only one who asks; gives what a quicker one was told. A refusal counts for ``refusal_life`` seconds."""
+        with self._lock:
+            held = self.held(monotonic())
+            try:
+                yield held
+            except (KeyUnavailable, CannotOpen) as error:
+                self._state = (None, _again(error), monotonic() + refusal_life)
+                raise
+
+
+def _again(error: KeyUnavailable | CannotOpen) -> Callable[[], VaultError]:
+    """Return a maker of equal errors: one object raised in many threads keeps the frames, and secrets, of all alive."""
+    if isinstance(error, CannotOpen):
+        return CannotOpen
+    return partial(KeyUnavailable, error.key_id, error.reason, transient=error.transient)

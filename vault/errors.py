@@ -1,0 +1,147 @@
+"""What can go wrong, as one tree.
+
+VaultError
+├── ConfigurationError
+│   └── SchemaOutdated
+├── UnknownConnection
+├── UnknownProvider
+├── TokenUnavailable
+│   ├── RefreshPending
+│   └── ReconnectRequired
+├── ConnectRefused
+├── CannotOpen
+├── KeyUnavailable
+├── StoreUnavailable
+└── QueueUnavailable
+
+A message never contains a secret. ``transient`` says whether the same call may succeed later without anybody acting;
+``retry_after`` says when to try. The drawing above is compared with the code by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+
+class VaultError(Exception):
+    """Something Evergrant could not do; the subclass says what, the message says what to do next."""
+
+    transient: bool = False
+    retry_after: timedelta | None = None
+
+
+class ConfigurationError(VaultError):
+    """The settings cannot work. ``problems`` lists every one of them, so that one run is enough to mend them all."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(["Evergrant cannot start with these settings:", *(f"  - {p}" for p in problems)]))
+
+
+class SchemaOutdated(ConfigurationError):
+    """The database schema is not the one this version needs; ``evergrant db upgrade`` brings it there."""
+
+    def __init__(self, found: str | None, needed: str) -> None:
+        self.found, self.needed = found, needed
+        state = f"is at revision {found}" if found else "has no Evergrant tables"
+        super().__init__([f"the database {state}, this version needs {needed}: run 'evergrant db upgrade'"])
+
+
+class UnknownConnection(VaultError):
+    """No connection of this tenant has that id: check the id, or connect the account first."""
+
+    def __init__(self, connection_id: object) -> None:
+        self.connection_id = str(connection_id)[:64]
+        super().__init__(
+            f"no connection {self.connection_id!r} in this tenant: it was never made, or the id is another's"
+        )
+
+
+class UnknownProvider(VaultError):
+    """No provider of that name is registered: name a known one, or add a file to VAULT_PROVIDERS."""
+
+    def __init__(self, provider: str, known: Sequence[str]) -> None:
+        self.provider = provider
+        listing = ", ".join(sorted(known)) or "none"
+        super().__init__(
+            f"unknown provider {provider[:64]!r}; known: {listing}. Add yours with VAULT_PROVIDERS=FILE.toml"
+        )
+
+
+class TokenUnavailable(VaultError):
+    """There is no usable access token for this connection right now."""
+
+    def __init__(self, connection_id: object, reason: str, message: str) -> None:
+        self.connection_id = str(connection_id)
+        self.reason = reason
+        super().__init__(message)
+
+
+class RefreshPending(TokenUnavailable):
+    """A new token is on its way: ask again after ``retry_after``."""
+
+    transient = True
+
+    def __init__(self, connection_id: object, reason: str, retry_after: timedelta) -> None:
+        seconds = retry_after.total_seconds()
+        super().__init__(connection_id, reason, f"no live token yet ({reason}): ask again in {seconds:.0f} s")
+        self.retry_after = retry_after
+
+
+class ReconnectRequired(TokenUnavailable):
+    """The grant is gone and only its owner can give a new one: send them through ``vault.begin()`` again."""
+
+    def __init__(self, connection_id: object, reason: str) -> None:
+        super().__init__(
+            connection_id, reason, f"the owner must connect again ({reason}): call vault.begin() for this connection"
+        )
+
+
+class ConnectRefused(VaultError):
+    """A connect flow was not completed. ``reason`` is one of the documented words, never text from outside."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(f"connect refused ({reason}): {message}")
+
+
+class CannotOpen(VaultError):
+    """A sealed value could not be opened: damaged, moved, rolled back or sealed under another key.
+
+    One error for every cause, on purpose: whoever can tell the causes apart has an oracle.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("a sealed value could not be opened")
+
+
+class KeyUnavailable(VaultError):
+    """The key that guards a value cannot be had from its KMS; ``transient`` tells an outage from a refusal."""
+
+    def __init__(self, key_id: str, reason: str, *, transient: bool) -> None:
+        self.key_id = key_id
+        self.reason = reason
+        self.transient = transient
+        hint = "it will be tried again" if transient else "check the key and the rights on it"
+        super().__init__(f"key {key_id} is unavailable ({reason}): {hint}")
+
+
+class StoreUnavailable(VaultError):
+    """PostgreSQL cannot be reached; ``where`` names the server without its password."""
+
+    transient = True
+
+    def __init__(self, where: str, cause: str) -> None:
+        self.where = where
+        super().__init__(f"PostgreSQL at {where} cannot be used ({cause}): is it running, is VAULT_DATABASE_URL right?")
+
+
+class QueueUnavailable(VaultError):
+    """Redis cannot be reached. Refreshes go on: every obligation is a row in PostgreSQL."""
+
+    transient = True
+
+    def __init__(self, where: str, cause: str) -> None:
+        self.where = where
+        super().__init__(f"Redis at {where} cannot be used ({cause}): is it running, is VAULT_REDIS_URL right?")

@@ -1,0 +1,62 @@
+"""What a web app may ask for, as values; the worker has one task of the same name for each, with the same fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Refresh this connection now, ahead of everything that is merely due."""
+
+    task: ClassVar[str] = "vault.refresh"
+    lane: ClassVar[str] = "urgent"
+    connection_id: UUID | str
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshScan:
+    """Refresh whatever is due."""
+
+    task: ClassVar[str] = "vault.refresh_scan"
+    lane: ClassVar[str] = "refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrap:
+    """Wrap every tenant key under the KEK that is configured now."""
+
+    task: ClassVar[str] = "vault.rewrap"
+    lane: ClassVar[str] = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class RotateDataKeys:
+    """Replace data keys past their age and re-seal what stands under replaced ones."""
+
+    task: ClassVar[str] = "vault.rotate_data_keys"
+    lane: ClassVar[str] = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Look at every part of the system and record what was found."""
+
+    task: ClassVar[str] = "vault.health_check"
+    lane: ClassVar[str] = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup:
+    """Remove what has had its day: connect attempts, candidates, revocations done, spool records."""
+
+    task: ClassVar[str] = "vault.cleanup"
+    lane: ClassVar[str] = "maintenance"
+
+
+Job = Refresh | RefreshScan | Rewrap | RotateDataKeys | HealthCheck | Cleanup
+
+LANES = ("urgent", "refresh", "maintenance", "events")
+"""Queues of the worker, most pressing first."""

@@ -1,0 +1,291 @@
+"""The keyring: unwrapped keys of one process, for a little while.
+
+    KEK (in a KMS) ── wraps ── tenant key ┬─ wraps ── data key ── derives a record key for every value (``envelope``)
+                                          └─ wraps ── fingerprint key
+
+A tenant key costs one KMS call a tenant, process and cache life; everything below it costs microseconds. No key outlives
+the tenant key it came from, so the cache life *is* the time until a disabled KEK locks a tenant. The only lock held across
+a KMS call is that tenant key's own: a hundred threads make one call, and one tenant's trouble is nobody else's.
+
+A key that leaves the cache is not overwritten by us, as somebody may be sealing with it: its last user's letting go frees
+OpenSSL's copy, and OpenSSL overwrites what it frees. Raw bytes are overwritten where Python lets us.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from functools import partial
+from hmac import compare_digest
+from threading import Lock
+from typing import Final, TypeVar
+from uuid import UUID
+from weakref import WeakSet
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+
+from vault.cache import Cache, Inquiry
+from vault.claims import DataKeyRecord
+from vault.envelope import KEY_SIZE, NONCE_SIZE, DataKey, TenantKey, context
+from vault.errors import CannotOpen, KeyUnavailable
+from vault.metrics import key_cache, kms_calls
+from vault.ports import KeyStore, Kms, TenantKeyRecord, WrappedKey
+
+GRANT: Final = "grant"
+"""Purpose of a data key that seals the values of one owner at one provider."""
+FINGERPRINT: Final = "fingerprint"
+"""Purpose of a tenant's fingerprint key. It is never replaced: fingerprints are compared for as long as rows live."""
+CURRENT: Final = "current"
+"""State of the key that seals (or wraps) what is new."""
+
+LIFE: Final = timedelta(minutes=5)
+CAPACITY: Final = 10_000
+REFUSAL_LIFE: Final = timedelta(seconds=1)
+"""How long a KMS's refusal is repeated without asking again, so that a stampede costs it one call a second and key."""
+
+_HITS, _MISSES = key_cache.labels("hit"), key_cache.labels("miss")
+_HITS_IN_A_LOT = 1024  # a prometheus counter costs more than the look-up it counts
+
+V = TypeVar("V")
+
+
+class Keyring:
+    """Hands out keys by id and by owner, makes those that do not exist yet, and forgets them in time. Thread-safe."""
+
+    def __init__(
+        self,
+        kms: Kms,
+        store: KeyStore,
+        *,
+        monotonic: Callable[[], float],
+        random: Callable[[int], bytes],
+        new_id: Callable[[], UUID],
+        life: timedelta = LIFE,
+        capacity: int = CAPACITY,
+    ) -> None:
+        """Nothing is asked of the KMS or the store yet.
+
+        Args:
+            kms: Holds the KEK.
+            store: Holds the wrapped keys.
+            monotonic: Seconds of a clock that never goes back.
+            random: Gives that many unpredictable bytes.
+            new_id: Gives ids nobody has used.
+            life: How long an unwrapped key may serve.
+            capacity: How many keys of each sort are held at most.
+        """
+        self._kms, self._store = kms, store
+        self._monotonic, self._random, self._new_id = monotonic, random, new_id
+        self._life, self._capacity = life.total_seconds(), capacity
+        self.forget()
+        _keyrings.add(self)
+
+    def forget(self) -> None:
+        """Let go of every key. A process that was just forked does this by itself."""
+        self._lock = Lock()
+        self._hits = 0
+        self._inquiries: OrderedDict[UUID | str, Inquiry[TenantKey]] = OrderedDict()
+        self._data_keys: Cache[int, DataKey] = Cache(self._capacity, self._monotonic)
+        self._current: Cache[tuple[str, str, str], UUID] = Cache(self._capacity, self._monotonic)
+        self._fingerprint_keys: Cache[str, HMAC] = Cache(self._capacity, self._monotonic)
+
+    # ------------------------------------------------------------------------------------------------ data keys
+
+    def cached(self, key_id: UUID) -> DataKey | None:
+        """Return a data key if it is at hand: no lock, no store, no KMS."""
+        key = self._data_keys.get(key_id.int)  # hashing a UUID costs four times hashing its int
+        if key is not None:
+            self._hits += 1  # two threads may lose one between them: it is a statistic
+            if self._hits >= _HITS_IN_A_LOT:
+                self._flush_hits()
+        return key
+
+    def key(self, record: DataKeyRecord) -> DataKey:
+        """Return the data key of a record at hand; the store is only asked for a tenant key that is not cached.
+
+        Raises:
+            KeyUnavailable: The KMS refused or did not answer, or the key has been destroyed.
+            CannotOpen: The record was damaged or moved.
+        """
+        return self.cached(record.id) or self._admit(record)
+
+    def opening_key(self, key_id: UUID) -> DataKey:
+        """Return a data key by the id an envelope names. Raises as ``key()`` does, and ``StoreUnavailable``."""
+        key = self.cached(key_id)
+        if key is None:
+            record = self._store.data_key(key_id)
+            if record is None:
+                raise KeyUnavailable(str(key_id), "no such data key", transient=False)
+            key = self._admit(record)
+        return key
+
+    def sealing_key(self, tenant: str, owner: str, provider: str) -> DataKey:
+        """Return the key that seals new values, making it (and the tenant's) when this is the first.
+
+        Another process's rotation is noticed within the cache life; until then the replaced key goes on sealing, which
+        the next sweep mends. Raises as ``key()`` does, and ``StoreUnavailable``.
+        """
+        key_id = self._current.get((tenant, owner, provider))
+        key = self.cached(key_id) if key_id is not None else None
+        return key or self.current_key(tenant, owner, provider)
+
+    def current_key(self, tenant: str, owner: str, provider: str) -> DataKey:
+        """As ``sealing_key()``, but by what the store says now."""
+        return self.make_current(self._current_record(tenant, owner, provider, GRANT))
+
+    def make_current(self, record: DataKeyRecord) -> DataKey:
+        """Seal with this key from now on: the store has just said that it is current."""
+        key = self.key(record)
+        owner = (record.tenant, record.owner, record.provider)
+        self._current.put(owner, record.id, self._monotonic() + self._life)
+        return key
+
+    def new_data_key(self, tenant: str, owner: str, provider: str, purpose: str = GRANT) -> DataKeyRecord:
+        """Make a data key under the tenant key in use. It seals nothing until the store has it."""
+        tenant_key = self._current_tenant_key(tenant)
+        record = DataKeyRecord(self._new_id(), tenant, owner, provider, purpose, CURRENT, tenant_key.id, b"")
+        wrapped = tenant_key.wrap(self._random(KEY_SIZE), record, self._random(NONCE_SIZE))
+        return record._replace(wrapped=wrapped)
+
+    # ---------------------------------------------------------------------------------------------- fingerprints
+
+    def fingerprint(self, tenant: str, subject: UUID, text: str) -> bytes:
+        """Return 16 bytes that tell whether two texts of one subject are equal, and nothing else about them.
+
+        HMAC-SHA-256 under a key of the tenant's own, cut to 16 bytes (RFC 2104, section 5): useless without the key,
+        and of no use for comparing across subjects or tenants. Raises as ``sealing_key()`` does.
+        """
+        mac = self._fingerprint_keys.get(tenant) or self._admit_fingerprint_key(tenant)
+        mac = mac.copy()
+        mac.update(context(tenant, subject, FINGERPRINT) + text.encode())
+        return mac.finalize()[:16]
+
+    # ---------------------------------------------------------------------------------------------- tenant keys
+
+    def kek_id(self) -> str:
+        """Name the KEK new tenant keys are wrapped under. Raises ``KeyUnavailable``."""
+        return self._kms.describe()
+
+    def rewrap(self, record: TenantKeyRecord) -> WrappedKey:
+        """Wrap a tenant key anew, under the KEK in use, proving that the new wrapping opens before it is returned.
+
+        Raises:
+            KeyUnavailable: Either KEK refused or did not answer.
+            CannotOpen: The old wrapping was damaged or moved, or the new one does not open.
+        """
+        return self._wrap(self._unwrap(record), record.tenant, record.id)
+
+    def _tenant_key(self, key_id: UUID, record: TenantKeyRecord | None = None) -> tuple[TenantKey, float]:
+        inquiry = self._inquiry(key_id)
+        held = inquiry.held(self._monotonic())
+        if held is not None:
+            return held
+        record = record or self._store.tenant_key(key_id)
+        if record is None:
+            raise KeyUnavailable(str(key_id), "no such tenant key", transient=False)
+        with self._single_flight(inquiry) as held:
+            if held is not None:
+                return held
+            ends = self._monotonic() + self._life
+            raw = self._unwrap(record)
+            return inquiry.hold(TenantKey(key_id, raw), ends)
+
+    def _current_tenant_key(self, tenant: str) -> TenantKey:
+        record = self._store.current_tenant_key(tenant)
+        if record is None:
+            with self._single_flight(self._inquiry(tenant)):
+                record = self._store.current_tenant_key(tenant) or self._create_tenant_key(tenant)
+        return self._tenant_key(record.id, record)[0]
+
+    def _create_tenant_key(self, tenant: str) -> TenantKeyRecord:
+        raw, key_id = self._random(KEY_SIZE), self._new_id()
+        ends = self._monotonic() + self._life
+        record = TenantKeyRecord(key_id, tenant, CURRENT, self._wrap(raw, tenant, key_id))
+        winner = self._store.add_tenant_key(record)
+        if winner.id == key_id:
+            self._inquiry(key_id).hold(TenantKey(key_id, raw), ends)
+        return winner
+
+    def _wrap(self, raw: bytes, tenant: str, key_id: UUID) -> WrappedKey:
+        wrapped = _counted("wrap", partial(self._kms.wrap, raw, _kms_context(tenant, key_id)))
+        # A right to wrap without the right to unwrap is a common slip in a key policy: notice while nothing depends on it.
+        if not compare_digest(self._unwrap(TenantKeyRecord(key_id, tenant, CURRENT, wrapped)), raw):
+            raise CannotOpen
+        return wrapped
+
+    def _unwrap(self, record: TenantKeyRecord) -> bytes:
+        return _counted("unwrap", partial(self._kms.unwrap, record.wrapped, _kms_context(record.tenant, record.id)))
+
+    def _single_flight(self, inquiry: Inquiry[TenantKey]) -> AbstractContextManager[tuple[TenantKey, float] | None]:
+        return inquiry.single_flight(self._monotonic, REFUSAL_LIFE.total_seconds())
+
+    # --------------------------------------------------------------------------------------------- what is held
+
+    def _admit(self, record: DataKeyRecord) -> DataKey:
+        _MISSES.inc()
+        self._flush_hits()
+        if not record.wrapped:
+            raise KeyUnavailable(str(record.id), "the key was destroyed", transient=False)
+        cache = self._data_keys  # taken before the KMS is asked: what forget() has emptied is not filled again
+        tenant_key, ends = self._tenant_key(record.tenant_key_id)
+        raw = tenant_key.unwrap(record)
+        key = DataKey(record.id, raw)
+        raw[:] = bytes(KEY_SIZE)
+        return cache.put(record.id.int, key, ends)
+
+    def _admit_fingerprint_key(self, tenant: str) -> HMAC:
+        cache = self._fingerprint_keys
+        record = self._current_record(tenant, "", "", FINGERPRINT)
+        tenant_key, ends = self._tenant_key(record.tenant_key_id)
+        raw = tenant_key.unwrap(record)
+        mac = HMAC(raw, SHA256())
+        raw[:] = bytes(KEY_SIZE)
+        return cache.put(tenant, mac, ends)
+
+    def _current_record(self, tenant: str, owner: str, provider: str, purpose: str) -> DataKeyRecord:
+        record = self._store.current_data_key(tenant, owner, provider, purpose)
+        return record or self._store.add_data_key(self.new_data_key(tenant, owner, provider, purpose))
+
+    def _inquiry(self, name: UUID | str) -> Inquiry[TenantKey]:
+        """The place of one tenant key (by id), or of making one (by tenant), with the lock for asking the KMS."""
+        now = self._monotonic()
+        with self._lock:
+            while self._inquiries and self._may_go(next(iter(self._inquiries.values())), now):
+                self._inquiries.popitem(last=False)
+            inquiry = self._inquiries.setdefault(name, Inquiry(now + self._life))
+            self._inquiries.move_to_end(name)
+            return inquiry
+
+    def _may_go(self, oldest: Inquiry[TenantKey], now: float) -> bool:
+        return len(self._inquiries) >= self._capacity or oldest.idle(now)
+
+    def _flush_hits(self) -> None:
+        hits, self._hits = self._hits, 0
+        _HITS.inc(hits)
+
+
+def _kms_context(tenant: str, key_id: UUID) -> dict[str, str]:
+    return {"app": "evergrant", "tenant": tenant, "purpose": "tenant-key", "key_id": str(key_id)}
+
+
+def _counted(operation: str, call: Callable[[], V]) -> V:
+    try:
+        answer = call()
+    except BaseException:
+        kms_calls.labels(operation, "error").inc()
+        raise
+    kms_calls.labels(operation, "ok").inc()
+    return answer
+
+
+def _forget_all() -> None:
+    for keyring in _keyrings:
+        keyring.forget()
+
+
+_keyrings: WeakSet[Keyring] = WeakSet()
+os.register_at_fork(after_in_child=_forget_all)  # a child must not sit on keys it may never ask for

@@ -1,0 +1,101 @@
+"""The nouns: connections, the tokens they serve, and the sealed grant behind them. Values only, no behaviour of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from vault.secret import Secret
+
+DEFAULT_TENANT = "default"
+
+
+class Status(StrEnum):
+    """The state of a connection."""
+
+    ACTIVE = "active"
+    """Served and refreshed."""
+    IN_DOUBT = "in_doubt"
+    """A refresh token was sent and no answer came back; the stored access token is served while it lives."""
+    NEEDS_RECONNECT = "needs_reconnect"
+    """The grant is dead; only the owner can give a new one."""
+    QUARANTINED = "quarantined"
+    """Three claims ended without a word: it seems to kill its worker, so it is tried alone and rarely."""
+    DISCONNECTED = "disconnected"
+    """The owner took the grant back; its secrets are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One owner's account at one provider, without any secret. Instants are aware UTC."""
+
+    id: UUID
+    tenant: str
+    owner: str
+    provider: str
+    account: str | None
+    status: Status
+    reason: str | None
+    requested_scopes: tuple[str, ...]
+    granted_scopes: tuple[str, ...]
+    labels: Mapping[str, str]
+    created_at: datetime
+    connected_at: datetime
+    refreshed_at: datetime | None
+    expires_at: datetime | None
+    grant_ends_at: datetime | None
+
+    @property
+    def missing_scopes(self) -> tuple[str, ...]:
+        """Scopes that were asked for and not granted, in the order asked."""
+        return tuple(s for s in self.requested_scopes if s not in self.granted_scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A short-lived access token, as served by ``vault.get()``."""
+
+    connection_id: UUID
+    access_token: Secret
+    token_type: str
+    expires_at: datetime
+    ttl: timedelta
+    """Life left when it was read, by the database's clock."""
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that presents this token (RFC 6750, section 2.1)."""
+        scheme = "Bearer" if self.token_type.lower() == "bearer" else self.token_type
+        return {"Authorization": f"{scheme} {self.access_token.reveal()}"}
+
+
+@dataclass(frozen=True, slots=True)
+class SealedToken:
+    """The hot row: everything ``get()`` needs, still sealed."""
+
+    connection_id: UUID
+    tenant: str
+    status: str
+    reason: str | None
+    version: int
+    access_envelope: bytes | None
+    token_type: str
+    expires_at: datetime
+    now: datetime
+    """The database's clock at the read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a provider's token endpoint gave, after reading: the one shape every dialect is turned into."""
+
+    access_token: Secret
+    refresh_token: Secret | None
+    expires_in: timedelta | None
+    token_type: str = "Bearer"
+    scopes: tuple[str, ...] | None = None
+    refresh_expires_in: timedelta | None = None
+    account: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)

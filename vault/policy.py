@@ -1,0 +1,319 @@
+"""What to do, decided without doing it: pure functions from what is known to what follows.
+
+The engine executes these decisions and the protocol's model enumerates them (``tests/model``), so what is proved about one
+holds for the other. No clock, no database, no network; instants come in as values of the database's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import NamedTuple
+
+from vault.claims import Claim, Kept, Lineage, Verdict
+from vault.model import Status
+from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, StepNeeded, Throttled, Unknown
+from vault.provider import Provider, Rotation
+
+ZERO = timedelta(0)
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshPolicy:
+    """The numbers of refreshing; each can be set, and DESIGN gives the defaults."""
+
+    threshold: float = 0.9
+    """Share of an access token's life after which a refresh is due."""
+    margin: timedelta = timedelta(minutes=5)
+    """Or this long before it ends, whichever is earlier."""
+    spread: float = 0.1
+    """Refreshes are spread over this share of the time before that instant, by a hash of the id."""
+    deadline: timedelta = timedelta(seconds=10)
+    """Total time for one POST, connecting included."""
+    lease_factor: int = 3
+    """A lease is this many deadlines."""
+    scan: timedelta = timedelta(seconds=5)
+    """How often due rows are looked for."""
+    base: timedelta = timedelta(seconds=5)
+    """First step of the backoff; full jitter, factor two."""
+    cap: timedelta = timedelta(hours=1)
+    """Longest step of the backoff."""
+    fast_tries: int = 3
+    """Failures that stay within the first step before the backoff grows."""
+    operator_wait: timedelta = timedelta(minutes=30)
+    """No retry sooner when our own registration was refused."""
+    throttle_wait: timedelta = timedelta(seconds=60)
+    """For a 429 that does not say how long."""
+    quarantine_after: int = 3
+    """Claims without an end before a connection is taken for poison."""
+    quarantine_wait: timedelta = timedelta(hours=1)
+    """Between the lonely tries of a quarantined connection."""
+    unknown_limit: int = 5
+    """Identical rejections nobody understands before a grant counts as dead, its access token being over too."""
+
+
+class Timing(NamedTuple):
+    """How long one POST may take, and how long its claim holds."""
+
+    deadline: timedelta
+    lease: timedelta
+
+
+def timing(policy: RefreshPolicy, provider: Provider) -> Timing:
+    """Deadline and lease for one provider.
+
+    A lost answer can only be asked for again within the provider's replay window, so for such a provider lease and scan
+    together must fit into it: the deadline gives way, the factor between deadline and lease never does.
+    """
+    deadline = policy.deadline
+    if provider.rotation is Rotation.GRACE and provider.replay_window > ZERO:
+        room = (provider.replay_window * 0.9 - policy.scan) / policy.lease_factor
+        deadline = min(deadline, max(room, timedelta(seconds=1)))
+    return Timing(deadline, deadline * policy.lease_factor)
+
+
+# ------------------------------------------------------------------------------------------------------------ when due
+
+
+def refresh_in(policy: RefreshPolicy, provider: Provider, life: timedelta, share: float) -> timedelta:
+    """How long after an access token was issued its refresh is due.
+
+    The earlier of 90 % of its life and five minutes before its end, minus jitter, but never before half of the life nor
+    before the provider's earliest. ``share`` in [0, 1) comes from a hash of the connection's id.
+    """
+    due = min(life * policy.threshold, life - policy.margin)
+    due = max(due, life / 2)
+    due -= (due - life / 2) * min(policy.spread * share, 1.0)
+    return max(due, provider.earliest_refresh, ZERO)
+
+
+def is_fresh(expires_at: datetime, now: datetime, min_ttl: timedelta) -> bool:
+    """Whether a token can be handed out to a caller who needs ``min_ttl`` of life."""
+    return expires_at - now > min_ttl
+
+
+def advisory_window(policy: RefreshPolicy, life_left: timedelta) -> bool:
+    """Whether a token that is still served should ring the doorbell: within a fifth of the margin of its end."""
+    return life_left < policy.margin / 5
+
+
+def backoff(policy: RefreshPolicy, failures: int, share: float) -> timedelta:
+    """Full jitter over an exponential step; the first few failures stay within the first step.
+
+    ``share`` in [0, 1) is drawn at random; a tenth of the step is always waited, so that a retry is never at once.
+    """
+    doublings = min(max(0, failures - policy.fast_tries), 20)
+    step = min(policy.cap, policy.base * float(1 << doublings))
+    return step * (0.1 + 0.9 * share)
+
+
+# ----------------------------------------------------------------------------------------------------------- S3: send?
+
+
+class Step(Enum):
+    """What follows a claim."""
+
+    SEND = "send"
+    ADOPT = "adopt"
+    """An answer that descends from the row's refresh token is at hand: put it into the row instead of sending."""
+    END = "end"
+
+
+class Decision(NamedTuple):
+    """A step; ``END`` comes with the verdict that ends the claim."""
+
+    step: Step
+    verdict: Verdict | None = None
+
+
+SEND = Decision(Step.SEND)
+ADOPT = Decision(Step.ADOPT)
+
+
+def last_try_at(claim: Claim) -> datetime:
+    """When the old refresh token of a strict provider is tried after a lost answer: shortly before the access token ends.
+
+    Sooner would risk a penalty (a family revoked, access token included) while the stored access token still serves.
+    """
+    return claim.expires_at - min(timedelta(minutes=1), claim.life / 10)
+
+
+def replay_is_safe(provider: Provider, doubt_since: datetime, now: datetime, deadline: timedelta) -> bool:
+    """Whether sending a refresh token again, first sent at ``doubt_since``, is within what the provider promises."""
+    match provider.rotation:
+        case Rotation.NONE | Rotation.IDEMPOTENT | Rotation.UNTIL_SUCCESSOR_USED:
+            return True
+        case Rotation.GRACE:
+            return now + deadline <= doubt_since + provider.replay_window
+        case Rotation.STRICT:
+            return False
+
+
+def after_claim(policy: RefreshPolicy, provider: Provider, claim: Claim) -> Decision:
+    """Decide what to do with a row just claimed (S3, S6)."""
+    if claim.parent_fp is None:
+        return Decision(Step.END, _without_refresh_token(claim))
+    if claim.attempt > policy.quarantine_after and claim.status is not Status.QUARANTINED:
+        return Decision(Step.END, _quarantine(policy, claim))
+    if claim.candidate:
+        return ADOPT
+    now = claim.claimed_at
+    if claim.doubt_since is None or replay_is_safe(provider, claim.doubt_since, now, timing(policy, provider).deadline):
+        return SEND
+    wait = last_try_at(claim) - now
+    if wait <= ZERO:
+        return SEND
+    return Decision(Step.END, _doubt(claim, "answer_lost", wait, claim.failures))
+
+
+def lease_suffices(policy: RefreshPolicy, provider: Provider, left: timedelta) -> bool:
+    """S3: whether a POST started now ends, answered or not, well before anybody else may claim the row."""
+    limits = timing(policy, provider)
+    return left >= limits.deadline + limits.lease / 10
+
+
+def give_back(claim: Claim) -> Verdict:
+    """End a claim that was not acted on: due again at once, as if it had not been taken."""
+    return Verdict(claim, "", claim.status, claim.reason, ZERO, claim.failures, unspent=True)
+
+
+def _without_refresh_token(claim: Claim) -> Verdict:
+    left = claim.expires_at - claim.claimed_at
+    if left > ZERO:
+        return Verdict(claim, "", claim.status, claim.reason, left, claim.failures, unspent=True)
+    return _reconnect(claim, "no_refresh_token")
+
+
+def _quarantine(policy: RefreshPolicy, claim: Claim) -> Verdict:
+    wait = policy.quarantine_wait
+    return Verdict(claim, "connection.quarantined", Status.QUARANTINED, "kills_its_worker", wait, claim.failures, False)
+
+
+def _doubt(claim: Claim, reason: str, wait: timedelta, failures: int) -> Verdict:
+    event = "" if (claim.status, claim.reason) == (Status.IN_DOUBT, reason) else "oauth.in_doubt"
+    return Verdict(claim, event, Status.IN_DOUBT, reason, wait, failures, unspent=False)
+
+
+def _reconnect(claim: Claim, reason: str) -> Verdict:
+    return Verdict(
+        claim, "connection.needs_reconnect", Status.NEEDS_RECONNECT, reason, None, claim.failures + 1, True, True
+    )
+
+
+def _postpone(claim: Claim, reason: str, wait: timedelta) -> Verdict:
+    status = Status.IN_DOUBT if claim.doubt_since else Status.ACTIVE
+    event = "" if claim.reason == reason else "oauth.postponed"
+    return Verdict(claim, event, status, reason, wait, claim.failures + 1, unspent=True)
+
+
+# --------------------------------------------------------------------------------------------------- S6, S7: no answer
+
+
+def after_outcome(
+    policy: RefreshPolicy, provider: Provider, claim: Claim, outcome: Outcome, now: datetime, share: float
+) -> Verdict:
+    """Decide how a claim ends that brought no token; ``share`` in [0, 1) is the jitter drawn for it.
+
+    Raises:
+        ValueError: for ``Refreshed``, which is not an end without a token.
+    """
+    failures = claim.failures + 1
+    wait = backoff(policy, failures, share)
+    match outcome:
+        case NotSent(cause):
+            return _postpone(claim, cause, wait)
+        case Throttled(cause, retry_after):
+            return _postpone(claim, cause, max(wait, retry_after or policy.throttle_wait))
+        case Misconfigured(code):
+            return _postpone(claim, code, max(wait, policy.operator_wait))
+        case Ambiguous(cause, retry_after):
+            return _doubt(claim, cause, _doubt_wait(policy, provider, claim, now, wait, retry_after), failures)
+        case StepNeeded(code):
+            return _reconnect(claim, code)
+        case Dead(code):
+            return _reconnect(claim, "answer_lost" if claim.doubt_since else code)
+        case Unknown(code):
+            over = failures >= policy.unknown_limit and claim.expires_at <= now
+            return _reconnect(claim, code) if over else _postpone(claim, code, wait)
+        case _:
+            raise ValueError("an answer is kept, not judged")
+
+
+def _doubt_wait(
+    policy: RefreshPolicy,
+    provider: Provider,
+    claim: Claim,
+    now: datetime,
+    wait: timedelta,
+    retry_after: timedelta | None,
+) -> timedelta:
+    """S6: at once where that is safe; inside the window; else shortly before the access token ends, then with backoff."""
+    if retry_after:
+        wait = max(wait, retry_after)
+    since = claim.doubt_since or claim.claimed_at
+    if provider.rotation is Rotation.GRACE:
+        left = since + provider.replay_window - now - 2 * timing(policy, provider).deadline
+        if left > ZERO:
+            return min(wait, left)
+    if replay_is_safe(provider, since, now, timing(policy, provider).deadline):
+        return wait
+    return max(wait, last_try_at(claim) - now)
+
+
+# ---------------------------------------------------------------------------------------------------- S5: where to keep
+
+
+class Place(Enum):
+    """Where an answer goes whose parent was not found in the row."""
+
+    STORED = "stored"
+    """It already is the row's: an earlier commit had gone through."""
+    ROW = "row"
+    """The row still has its parent and is in nobody's hands: try again."""
+    CANDIDATE = "candidate"
+    """Somebody moved the lineage or holds a lease on it; the only live token may be this one."""
+    REVOKE = "revoke"
+    """The owner has disconnected: the provider is told to forget it."""
+    DROP = "drop"
+    """The owner has given a newer consent, which wins."""
+
+
+def place(kept: Kept, row: Lineage | None) -> Place:
+    """Decide where a late answer goes, by lineage and not by lease (P2)."""
+    if row is None:
+        return Place.DROP
+    if row.consent != kept.consent:
+        return Place.DROP
+    if row.status is Status.DISCONNECTED:
+        return Place.REVOKE
+    if row.refresh_fp == kept.refresh_fp and row.version >= kept.version:
+        return Place.STORED
+    if row.refresh_fp == kept.parent_fp and row.version == kept.parent_version and not _in_other_hands(kept, row):
+        return Place.ROW
+    return Place.CANDIDATE
+
+
+def _in_other_hands(kept: Kept, row: Lineage) -> bool:
+    return row.leased and row.epoch != kept.epoch
+
+
+def is_conclusive(verdict: Verdict, row: Lineage | None, *, candidates: bool, spooled: bool, client_id: str) -> bool:
+    """S7: whether a rejection proves that the grant is dead.
+
+    Only if the row still holds the refresh token that was rejected, the claim is still ours, no other answer is in our
+    hands or on our disk, and the client that asked is the one that got the consent.
+    """
+    claim = verdict.claim
+    return (
+        row is not None
+        and row.consent == claim.consent
+        and row.refresh_fp == claim.parent_fp
+        and row.version == claim.version
+        and row.epoch == claim.epoch
+        and not candidates
+        and not spooled
+        and client_id == claim.client_id
+    )

@@ -1,0 +1,70 @@
+"""A provider as data: where its endpoints are, how it wants to be spoken to, and what happens to a spent refresh token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+
+from vault.secret import Secret
+
+
+class Rotation(StrEnum):
+    """What a provider does to a refresh token that has just been used (PROVIDERS, "a refresh token just spent")."""
+
+    NONE = "none"
+    """The same refresh token goes on working; a new one may come too (Google, Entra)."""
+    IDEMPOTENT = "idempotent"
+    """Sent again, the old one yields the very same answer until the new one is used (RingCentral)."""
+    UNTIL_SUCCESSOR_USED = "until_successor_used"
+    """The old one works until the new one is first used (Shopify)."""
+    GRACE = "grace"
+    """The old one works for ``replay_window`` after its first use (Xero, Atlassian, Okta)."""
+    STRICT = "strict"
+    """The old one is dead at once, and using it again may kill the whole family (GitHub Apps, X, Auth0)."""
+
+
+class ClientAuth(StrEnum):
+    """How the client shows who it is at the token endpoint (RFC 6749, section 2.3)."""
+
+    BASIC = "basic"
+    BODY = "body"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Our registration at a provider."""
+
+    client_id: str
+    client_secret: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One row of the registry. Durations are ``timedelta``; ``client`` is filled in from the settings."""
+
+    name: str
+    authorize_uri: str
+    token_uri: str
+    revoke_uri: str | None = None
+    refresh_uri: str | None = None
+    """Where refreshes go, when that is not ``token_uri``."""
+    rotation: Rotation = Rotation.STRICT
+    replay_window: timedelta = timedelta(0)
+    client_auth: ClientAuth = ClientAuth.BASIC
+    scopes: tuple[str, ...] = ()
+    scope_separator: str = " "
+    scope_on_refresh: bool = False
+    authorize_parameters: Mapping[str, str] = field(default_factory=dict)
+    default_life: timedelta = timedelta(hours=1)
+    """Assumed when an answer does not say: unknown expiry never means "never"."""
+    earliest_refresh: timedelta = timedelta(0)
+    """No refresh sooner than this after the last one (Exact Online)."""
+    grant_life: timedelta | None = None
+    """Absolute life of the grant from consent, when refreshing does not extend it (Spotify)."""
+    dead_grant_codes: tuple[str, ...] = ("invalid_grant",)
+    max_in_flight: int = 512
+    rate_per_second: float | None = None
+    client: Client | None = None

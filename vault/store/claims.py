@@ -1,0 +1,199 @@
+"""S2: taking due rows, on a connection of its own whose plans are pinned.
+
+Order and fairness come from the statement: for each client of a provider a bounded walk along ``schedule_due``, urgent rows
+first, so that a backlog of one provider costs the others nothing. The default planner may prefer a bitmap and a sort over
+*all* due rows, which makes a claim cost the backlog; on this connection it may not.
+
+Rows are locked by the first statement and read by the second, which sees everything committed until then. One statement
+could pair a schedule row with a grant from before a concurrent commit, and send a refresh token whose successor is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from vault.claims import Claim, DataKeyRecord, Quota
+from vault.model import Status
+from vault.ports import Overdue
+from vault.store.engine import Database
+from vault.store.pinned import PinnedConnection
+
+PINNED_PLANS = (
+    "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_sort=off -c jit=off -c plan_cache_mode=force_generic_plan"
+)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+SUSPECT_ATTEMPTS = 2
+"""Claims without an end after which a row is taken alone."""
+
+_LOCK_DUE = """
+SELECT d.connection_id, q.lease
+  FROM unnest(%b::text[], %b::boolean[], %b::timestamptz[], %b::integer[], %b::interval[])
+       AS q(client, urgent, since, rows, lease)
+ CROSS JOIN LATERAL (
+       SELECT s.connection_id FROM evergrant.schedule s
+        WHERE s.client = q.client AND s.urgent = q.urgent AND s.next_at >= q.since AND s.next_at <= now()
+          AND s.lease_until <= now() AND s.attempt < 2
+        ORDER BY s.client, s.urgent, s.next_at
+        LIMIT q.rows FOR UPDATE SKIP LOCKED) d
+"""
+_LOCK_ONE = """
+SELECT s.connection_id, %b::interval FROM evergrant.schedule s
+ WHERE s.connection_id = %b AND s.lease_until <= now() AND s.next_at IS NOT NULL FOR UPDATE SKIP LOCKED
+"""
+_LOCK_SUSPECT = """
+SELECT s.connection_id, %b::interval FROM evergrant.schedule s
+ WHERE s.attempt >= 2 AND s.next_at <= now() AND s.lease_until <= now() AND s.client = ANY(%b)
+ ORDER BY s.next_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+_TAKE = """
+UPDATE evergrant.schedule s
+   SET epoch = s.epoch + 1, attempt = s.attempt + 1, lease_until = now() + t.lease,
+       intent_fp = g.refresh_fp, intent_at = CASE WHEN s.intent_fp = g.refresh_fp THEN s.intent_at ELSE now() END,
+       next_at = CASE WHEN s.attempt >= 3 THEN now() + %b ELSE s.next_at END
+  FROM unnest(%b::uuid[], %b::interval[]) AS t(connection_id, lease)
+  JOIN evergrant.oauth_grant g USING (connection_id)
+  JOIN evergrant.data_key k ON k.id = g.data_key_id
+ WHERE s.connection_id = t.connection_id AND g.status NOT IN ('needs_reconnect', 'disconnected')
+RETURNING s.connection_id, g.tenant, k.owner, k.provider, s.client, g.client_id, g.consent, g.status, g.reason, g.version,
+       g.refresh_fp, g.refresh_envelope, g.expires_at, g.refreshed_at, g.grant_ends_at,
+       s.epoch, s.attempt, s.failures, NULLIF(s.intent_at, now()),
+       EXISTS (SELECT 1 FROM evergrant.candidate c WHERE c.connection_id = g.connection_id
+                  AND c.consent = g.consent AND c.parent_fp = g.refresh_fp),
+       now(), s.lease_until, s.next_at,
+       k.id, k.purpose, k.state, k.tenant_key_id, k.wrapped
+"""
+_OVERDUE = """
+SELECT count(*), COALESCE(max(now() - d.next_at), interval '0')
+  FROM unnest(%b::text[]) AS q(client) CROSS JOIN unnest(ARRAY[true, false]) AS u(urgent)
+ CROSS JOIN LATERAL (
+       SELECT s.next_at FROM evergrant.schedule s
+        WHERE s.client = q.client AND s.urgent = u.urgent AND s.next_at <= now() AND s.lease_until <= now()
+        ORDER BY s.client, s.urgent, s.next_at LIMIT 1000) d
+"""
+
+
+class PostgresClaims:
+    """Claims rows; one instance serves one thread at a time."""
+
+    def __init__(self, database: Database, *, quarantine_wait: timedelta) -> None:
+        self._pinned = PinnedConnection(database, PINNED_PLANS)
+        self._quarantine_wait = quarantine_wait
+
+    def claim(self, quotas: Sequence[Quota]) -> list[Claim]:
+        """See ``RefreshStore.claim``; the rows come soonest to expire first."""
+        wanted = [(q, urgent) for q in quotas for urgent in (True, False) if q.rows > 0]
+        if not wanted:
+            return []
+        columns = (
+            [q.client for q, _ in wanted],
+            [urgent for _, urgent in wanted],
+            [LONG_AGO if urgent or q.since is None else q.since for q, urgent in wanted],
+            [q.rows for q, _ in wanted],
+            [q.lease for q, _ in wanted],
+        )
+        claims = self._take(_LOCK_DUE, columns)
+        claims.sort(key=_expires_at)
+        return claims
+
+    def claim_one(self, connection_id: UUID, lease: timedelta) -> Claim | None:
+        """See ``RefreshStore.claim_one``."""
+        claims = self._take(_LOCK_ONE, (lease, connection_id))
+        return claims[0] if claims else None
+
+    def claim_suspect(self, clients: Sequence[str], lease: timedelta) -> Claim | None:
+        """See ``RefreshStore.claim_suspect``."""
+        claims = self._take(_LOCK_SUSPECT, (lease, list(clients)))
+        return claims[0] if claims else None
+
+    def overdue(self, clients: Sequence[str]) -> Overdue:
+        """See ``RefreshStore.overdue``."""
+        with self._pinned.session() as connection:
+            row = connection.cursor(binary=True).execute(_OVERDUE, (list(clients),)).fetchone()
+        return Overdue(*row) if row else Overdue(0, timedelta(0))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pinned.close()
+
+    def _take(self, lock: str, parameters: tuple[object, ...]) -> list[Claim]:
+        with self._pinned.session() as connection, connection.transaction():
+            cursor = connection.cursor(binary=True)
+            locked = cursor.execute(lock.encode(), parameters).fetchall()
+            if not locked:
+                return []
+            ids = [row[0] for row in locked]
+            leases = [row[1] for row in locked]
+            rows = cursor.execute(_TAKE, (self._quarantine_wait, ids, leases)).fetchall()
+        return [_claim(row) for row in rows]
+
+
+def _expires_at(claim: Claim) -> datetime:
+    return claim.expires_at
+
+
+def _claim(row: tuple[Any, ...]) -> Claim:
+    (
+        connection_id,
+        tenant,
+        owner,
+        provider,
+        client,
+        client_id,
+        consent,
+        status,
+        reason,
+        version,
+        refresh_fp,
+        refresh_envelope,
+        expires_at,
+        refreshed_at,
+        grant_ends_at,
+        epoch,
+        attempt,
+        failures,
+        doubt_since,
+        candidate,
+        claimed_at,
+        lease_until,
+        due_at,
+        key_id,
+        purpose,
+        state,
+        tenant_key_id,
+        wrapped,
+    ) = row
+    key = DataKeyRecord(key_id, tenant, owner, provider, purpose, state, tenant_key_id, wrapped)
+    return Claim(
+        connection_id,
+        tenant,
+        owner,
+        provider,
+        client,
+        client_id,
+        consent,
+        _STATUS[status],
+        reason,
+        version,
+        refresh_fp,
+        refresh_envelope,
+        expires_at,
+        refreshed_at,
+        grant_ends_at,
+        key,
+        epoch,
+        attempt,
+        failures,
+        doubt_since,
+        candidate,
+        claimed_at,
+        lease_until,
+        due_at,
+    )
+
+
+_STATUS = {status.value: status for status in Status}

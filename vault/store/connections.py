@@ -1,0 +1,282 @@
+"""Connections, and the flows that make and end them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from vault.model import Connection, Status
+from vault.ports import ConnectAttempt, NewGrant
+from vault.store.audit import audit_row
+from vault.store.engine import Database
+from vault.store.tables import (
+    NEVER_LEASED,
+    audit,
+    candidate,
+    connect_attempt,
+    connection,
+    oauth_grant,
+    revocation,
+    schedule,
+)
+
+_now = sa.func.now()
+_ENDED = (Status.NEEDS_RECONNECT, Status.DISCONNECTED)
+_VIEW = sa.select(
+    connection.c.id,
+    connection.c.tenant,
+    connection.c.owner,
+    connection.c.provider,
+    connection.c.account,
+    oauth_grant.c.status,
+    oauth_grant.c.reason,
+    connection.c.requested_scopes,
+    connection.c.granted_scopes,
+    connection.c.labels,
+    connection.c.created_at,
+    connection.c.connected_at,
+    oauth_grant.c.refreshed_at,
+    oauth_grant.c.expires_at,
+    oauth_grant.c.grant_ends_at,
+).join_from(connection, oauth_grant)
+
+
+class PostgresConnections:
+    """Connections in PostgreSQL; every change carries its audit row in the same transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save_attempt(self, attempt: ConnectAttempt, life: timedelta) -> None:
+        """See ``ConnectionStore.save_attempt``."""
+        values = {**attempt._asdict(), "labels": dict(attempt.labels), "expires_at": _now + life}
+        with self._database.begin() as transaction:
+            transaction.execute(connect_attempt.insert().values(values))
+
+    def take_attempt(self, state_digest: bytes) -> ConnectAttempt | None:
+        """See ``ConnectionStore.take_attempt``."""
+        columns = [connect_attempt.c[name] for name in ConnectAttempt._fields]
+        take = (
+            connect_attempt.delete()
+            .where(connect_attempt.c.state_digest == state_digest)
+            .returning(*columns, connect_attempt.c.expires_at > _now)
+        )
+        with self._database.begin() as transaction:
+            row = transaction.execute(take).one_or_none()
+        return ConnectAttempt(*row[:-1]) if row is not None and row[-1] else None
+
+    def grant_version(self, connection_id: UUID) -> int | None:
+        """See ``ConnectionStore.grant_version``."""
+        with self._database.begin() as transaction:
+            version: int | None = transaction.scalar(
+                sa.select(oauth_grant.c.version).where(oauth_grant.c.connection_id == connection_id)
+            )
+            return version
+
+    def connect(self, grant: NewGrant) -> Connection:
+        """See ``ConnectionStore.connect``; the schedule row is locked first, as everywhere."""
+        with self._database.begin() as transaction:
+            transaction.execute(_connection_row(grant))
+            transaction.execute(_schedule_row(grant))
+            transaction.execute(_grant_row(grant))
+            transaction.execute(candidate.delete().where(candidate.c.connection_id == grant.connection_id))
+            event = "connection.connected" if grant.version == 1 else "connection.reconnected"
+            detail = {
+                "provider": grant.provider,
+                "version": grant.version,
+                "scopes": grant.granted_scopes,
+                "refresh": grant.refresh_fp.hex() if grant.refresh_fp else None,
+            }
+            transaction.execute(audit.insert().values(audit_row(grant.tenant, event, grant.connection_id, detail)))
+            row = transaction.execute(_VIEW.where(connection.c.id == grant.connection_id)).one()
+        return _connection(row)
+
+    def connection(self, tenant: str, connection_id: UUID) -> Connection | None:
+        """See ``ConnectionStore.connection``."""
+        wanted = _VIEW.where(connection.c.id == connection_id, connection.c.tenant == tenant)
+        with self._database.begin() as transaction:
+            row = transaction.execute(wanted).one_or_none()
+        return _connection(row) if row else None
+
+    def connections(
+        self,
+        tenant: str,
+        *,
+        owner: str | None,
+        provider: str | None,
+        status: str | None,
+        after: UUID | None,
+        limit: int,
+    ) -> list[Connection]:
+        """See ``ConnectionStore.connections``."""
+        wanted = _VIEW.where(connection.c.tenant == tenant).order_by(connection.c.id).limit(limit)
+        if owner is not None:
+            wanted = wanted.where(connection.c.owner == owner)
+        if provider is not None:
+            wanted = wanted.where(connection.c.provider == provider)
+        if status is not None:
+            wanted = wanted.where(oauth_grant.c.status == status)
+        if after is not None:
+            wanted = wanted.where(connection.c.id > after)
+        with self._database.begin() as transaction:
+            return [_connection(row) for row in transaction.execute(wanted)]
+
+    def disconnect(self, tenant: str, connection_id: UUID) -> bool:
+        """See ``ConnectionStore.disconnect``."""
+        lock = sa.select(schedule.c.connection_id).where(schedule.c.connection_id == connection_id).with_for_update()
+        with self._database.begin() as transaction:
+            transaction.execute(lock)
+            grant = transaction.execute(
+                sa.select(oauth_grant, connection.c.owner, connection.c.provider)
+                .join_from(oauth_grant, connection)
+                .where(oauth_grant.c.connection_id == connection_id, oauth_grant.c.tenant == tenant)
+            ).one_or_none()
+            if grant is None:
+                return False
+            if grant.refresh_envelope is not None:
+                transaction.execute(
+                    revocation.insert().values(
+                        connection_id=connection_id,
+                        tenant=tenant,
+                        owner=grant.owner,
+                        provider=grant.provider,
+                        version=grant.version,
+                        data_key_id=grant.data_key_id,
+                        refresh_envelope=grant.refresh_envelope,
+                    )
+                )
+            if grant.status != Status.DISCONNECTED:
+                _forget(transaction, connection_id)
+                detail = {"refresh": grant.refresh_fp.hex() if grant.refresh_fp else None}
+                event = audit_row(tenant, "connection.disconnected", connection_id, detail)
+                transaction.execute(audit.insert().values(event))
+            return True
+
+    def ask(self, tenant: str, connection_id: UUID, *, insist: bool) -> timedelta | None:
+        """See ``ConnectionStore.ask``."""
+        paced = sa.and_(schedule.c.failures > 0, sa.literal(not insist))
+        ask = (
+            schedule.update()
+            .where(
+                schedule.c.connection_id == connection_id,
+                schedule.c.next_at.is_not(None),
+                oauth_grant.c.connection_id == schedule.c.connection_id,
+                oauth_grant.c.tenant == tenant,
+                oauth_grant.c.status.not_in(_ENDED),
+            )
+            .values(
+                urgent=sa.case((paced, schedule.c.urgent), else_=True),
+                next_at=sa.case((paced, schedule.c.next_at), else_=sa.func.least(schedule.c.next_at, _now)),
+            )
+            .returning(sa.func.greatest(schedule.c.next_at - _now, timedelta(0)))
+        )
+        with self._database.begin() as transaction:
+            wait: timedelta | None = transaction.scalar(ask)
+            return wait
+
+
+def _forget(transaction: sa.Connection, connection_id: UUID) -> None:
+    """Take every secret out of a connection and its schedule; the epoch moves on, so no claim of before can end here."""
+    transaction.execute(
+        schedule.update()
+        .where(schedule.c.connection_id == connection_id)
+        .values(
+            next_at=None,
+            urgent=False,
+            lease_until=NEVER_LEASED,
+            epoch=schedule.c.epoch + 1,
+            intent_fp=None,
+            intent_at=None,
+            attempt=0,
+            failures=0,
+        )
+    )
+    transaction.execute(
+        oauth_grant.update()
+        .where(oauth_grant.c.connection_id == connection_id)
+        .values(
+            status=Status.DISCONNECTED,
+            reason="disconnected",
+            version=oauth_grant.c.version + 1,
+            access_envelope=None,
+            refresh_envelope=None,
+            refresh_fp=None,
+        )
+    )
+    transaction.execute(candidate.delete().where(candidate.c.connection_id == connection_id))
+
+
+def _connection_row(grant: NewGrant) -> Any:
+    values = {
+        "account": grant.account,
+        "requested_scopes": grant.requested_scopes,
+        "granted_scopes": grant.granted_scopes,
+        "labels": dict(grant.labels),
+    }
+    row = insert(connection).values(
+        id=grant.connection_id, tenant=grant.tenant, owner=grant.owner, provider=grant.provider, **values
+    )
+    return row.on_conflict_do_update(index_elements=["id"], set_={**values, "connected_at": _now})
+
+
+def _schedule_row(grant: NewGrant) -> Any:
+    """A new consent is due in its own time, in nobody's hands; the epoch fences whoever held the old one."""
+    values: dict[str, Any] = {
+        "client": grant.client,
+        "next_at": None if grant.refresh_in is None else _now + grant.refresh_in,
+        "urgent": False,
+        "lease_until": NEVER_LEASED,
+        "attempt": 0,
+        "failures": 0,
+        "intent_fp": None,
+        "intent_at": None,
+    }
+    row = insert(schedule).values(connection_id=grant.connection_id, epoch=1, **values)
+    return row.on_conflict_do_update(index_elements=["connection_id"], set_={**values, "epoch": schedule.c.epoch + 1})
+
+
+def _grant_row(grant: NewGrant) -> Any:
+    values: dict[str, Any] = {
+        "status": Status.ACTIVE,
+        "reason": None,
+        "version": grant.version,
+        "data_key_id": grant.data_key_id,
+        "client_id": grant.client_id,
+        "token_type": grant.token_type,
+        "expires_at": _now + grant.life,
+        "refreshed_at": _now,
+        "grant_ends_at": None if grant.grant_life is None else _now + grant.grant_life,
+        "refresh_fp": grant.refresh_fp,
+        "access_envelope": grant.access_envelope,
+        "refresh_envelope": grant.refresh_envelope,
+    }
+    row = insert(oauth_grant).values(connection_id=grant.connection_id, tenant=grant.tenant, consent=1, **values)
+    return row.on_conflict_do_update(
+        index_elements=["connection_id"],
+        set_={**values, "consent": oauth_grant.c.consent + 1},
+        where=oauth_grant.c.version < grant.version,
+    )
+
+
+def _connection(row: Any) -> Connection:
+    return Connection(
+        id=row.id,
+        tenant=row.tenant,
+        owner=row.owner,
+        provider=row.provider,
+        account=row.account,
+        status=Status(row.status),
+        reason=row.reason,
+        requested_scopes=tuple(row.requested_scopes.split()),
+        granted_scopes=tuple(row.granted_scopes.split()),
+        labels=dict(row.labels),
+        created_at=row.created_at,
+        connected_at=row.connected_at,
+        refreshed_at=row.refreshed_at,
+        expires_at=row.expires_at,
+        grant_ends_at=row.grant_ends_at,
+    )

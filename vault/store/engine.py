@@ -1,0 +1,116 @@
+"""How PostgreSQL is reached: one place for time-outs, sessions' settings, and the translation of its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import sqlalchemy as sa
+
+from vault.errors import ConfigurationError, SchemaOutdated, StoreUnavailable
+from vault.secret import Secret
+
+SESSION: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "application_name": "evergrant",
+}
+"""Seconds, and milliseconds for ``tcp_user_timeout``: a dead server is noticed in about ten seconds."""
+
+STATEMENT_TIMEOUT_MS = 30_000
+
+
+class Database:
+    """A PostgreSQL server and database: hands out SQLAlchemy transactions and bare psycopg connections."""
+
+    def __init__(self, url: Secret, *, prepared: bool = True) -> None:
+        self._dsn = _libpq(url.reveal())
+        self._prepare_threshold = 0 if prepared else None
+        self.where = _where(self._dsn)
+        self._engine = sa.create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect_for_sqlalchemy,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=2,
+            max_overflow=8,
+            pool_timeout=10,
+        )
+
+    def _connect_for_sqlalchemy(self) -> psycopg.Connection[Any]:
+        return self.connect(autocommit=False)
+
+    def connect(self, *, autocommit: bool = True, options: str = "") -> psycopg.Connection[Any]:
+        """Open a connection of its own. Raises ``psycopg.OperationalError``.
+
+        Args:
+            autocommit: whether each statement commits by itself.
+            options: further session settings, as ``-c name=value``.
+        """
+        connection = psycopg.connect(
+            self._dsn,
+            autocommit=autocommit,
+            prepare_threshold=self._prepare_threshold,
+            options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC {options}",
+            **SESSION,
+        )
+        connection.prepared_max = 500
+        return connection
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction, committed on leaving. Raises ``StoreUnavailable``, ``SchemaOutdated``."""
+        with self.translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn what psycopg and SQLAlchemy raise when the server is away, or too old, into our errors."""
+        try:
+            yield
+        except sa.exc.TimeoutError as error:
+            raise StoreUnavailable(self.where, "every pooled connection is in use") from error
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.ProgrammingError) as error:
+            raise self.translate(error.orig or error) from None
+        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.ProgrammingError) as error:
+            raise self.translate(error) from None
+
+    def translate(self, error: BaseException) -> BaseException:
+        """Return our error for one of the driver's, or the driver's own where it is a defect of ours."""
+        if isinstance(
+            error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName)
+        ):
+            return SchemaOutdated(None, "a newer schema")
+        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+            return StoreUnavailable(self.where, _first_line(error))
+        return error
+
+    def dispose(self) -> None:
+        """Close pooled connections; what is checked out is closed when it comes back."""
+        self._engine.dispose()
+
+
+def _libpq(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise ConfigurationError(["VAULT_DATABASE_URL must begin with postgresql://"])
+    return f"postgresql://{rest}"
+
+
+def _where(dsn: str) -> str:
+    """Name a server without its password."""
+    try:
+        info = psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return urlsplit(dsn).hostname or "an address that cannot be read"
+    return f"{info.get('host', 'localhost')}:{info.get('port', 5432)}/{info.get('dbname', '')}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,209 @@
+"""Wrapped keys, and the sweeps that rotate them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from vault.claims import DataKeyRecord
+from vault.ports import SealedGrant, TenantKeyRecord, WrappedKey
+from vault.store.audit import audit_row
+from vault.store.engine import Database
+from vault.store.tables import (
+    audit,
+    candidate,
+    connect_attempt,
+    connection,
+    data_key,
+    oauth_grant,
+    revocation,
+    tenant_key,
+)
+
+DATA_KEY_COLUMNS = [data_key.c[name] for name in DataKeyRecord._fields]
+_CURRENT = "current"
+LONGEST_FLIGHT = timedelta(hours=25)
+"""An answer sealed under a key just replaced can come home from a spool a day later; the key is kept in use until then."""
+_RESEAL = sa.text("""
+    UPDATE evergrant.oauth_grant g
+       SET access_envelope = n.access_envelope, refresh_envelope = n.refresh_envelope, data_key_id = n.data_key_id
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:old_keys AS uuid[]), CAST(:new_keys AS uuid[]),
+                  CAST(:access AS bytea[]), CAST(:refresh AS bytea[]))
+           AS n(connection_id, version, old_key_id, data_key_id, access_envelope, refresh_envelope)
+     WHERE g.connection_id = n.connection_id AND g.version = n.version AND g.data_key_id = n.old_key_id
+""")
+
+
+class PostgresKeys:
+    """Tenant keys and data keys in PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def _one(self, statement: sa.Select[Any]) -> Any:
+        with self._database.begin() as transaction:
+            return transaction.execute(statement).one_or_none()
+
+    def tenant_key(self, key_id: UUID) -> TenantKeyRecord | None:
+        """See ``KeyStore.tenant_key``."""
+        return _tenant_key(self._one(sa.select(tenant_key).where(tenant_key.c.id == key_id)))
+
+    def current_tenant_key(self, tenant: str) -> TenantKeyRecord | None:
+        """See ``KeyStore.current_tenant_key``."""
+        wanted = sa.select(tenant_key).where(tenant_key.c.tenant == tenant, tenant_key.c.state == _CURRENT)
+        return _tenant_key(self._one(wanted))
+
+    def add_tenant_key(self, record: TenantKeyRecord) -> TenantKeyRecord:
+        """See ``KeyStore.add_tenant_key``."""
+        values = {
+            "id": record.id,
+            "tenant": record.tenant,
+            "state": record.state,
+            "kek_id": record.wrapped.kek_id,
+            "algorithm": record.wrapped.algorithm,
+            "wrapped": record.wrapped.ciphertext,
+        }
+        with self._database.begin() as transaction:
+            added = transaction.execute(insert(tenant_key).values(values).on_conflict_do_nothing())
+            if added.rowcount:
+                detail = {"key_id": str(record.id), "kek_id": record.wrapped.kek_id}
+                transaction.execute(audit.insert().values(audit_row(record.tenant, "key.created", None, detail)))
+                return record
+        winner = self.current_tenant_key(record.tenant)
+        assert winner is not None  # noqa: S101  # the conflict was with it, and tenant keys are never deleted
+        return winner
+
+    def data_key(self, key_id: UUID) -> DataKeyRecord | None:
+        """See ``KeyStore.data_key``."""
+        row = self._one(sa.select(*DATA_KEY_COLUMNS).where(data_key.c.id == key_id))
+        return row and DataKeyRecord(*row)
+
+    def current_data_key(self, tenant: str, owner: str, provider: str, purpose: str) -> DataKeyRecord | None:
+        """See ``KeyStore.current_data_key``."""
+        key = data_key.c
+        row = self._one(
+            sa.select(*DATA_KEY_COLUMNS).where(
+                key.tenant == tenant,
+                key.owner == owner,
+                key.provider == provider,
+                key.purpose == purpose,
+                key.state == _CURRENT,
+            )
+        )
+        return row and DataKeyRecord(*row)
+
+    def add_data_key(self, record: DataKeyRecord) -> DataKeyRecord:
+        """See ``KeyStore.add_data_key``."""
+        with self._database.begin() as transaction:
+            added = transaction.execute(insert(data_key).values(record._asdict()).on_conflict_do_nothing())
+            if added.rowcount:
+                return record
+        winner = self.current_data_key(record.tenant, record.owner, record.provider, record.purpose)
+        assert winner is not None  # noqa: S101  # the conflict was with it
+        return winner
+
+    # ---------------------------------------------------------------------------------------------------- rotating
+
+    def tenant_keys_not_under(self, kek_id: str, limit: int) -> list[TenantKeyRecord]:
+        """See ``RotationStore.tenant_keys_not_under``."""
+        wanted = sa.select(tenant_key).where(tenant_key.c.kek_id != kek_id).order_by(tenant_key.c.id).limit(limit)
+        with self._database.begin() as transaction:
+            return [r for r in map(_tenant_key, transaction.execute(wanted)) if r]
+
+    def rewrap_tenant_key(self, key_id: UUID, old: WrappedKey, new: WrappedKey) -> bool:
+        """See ``RotationStore.rewrap_tenant_key``."""
+        swap = (
+            tenant_key.update()
+            .where(tenant_key.c.id == key_id, tenant_key.c.wrapped == old.ciphertext)
+            .values(kek_id=new.kek_id, algorithm=new.algorithm, wrapped=new.ciphertext, rewrapped_at=sa.func.now())
+            .returning(tenant_key.c.tenant)
+        )
+        with self._database.begin() as transaction:
+            tenant = transaction.scalar(swap)
+            if tenant is None:
+                return False
+            detail = {"key_id": str(key_id), "from": old.kek_id, "to": new.kek_id}
+            transaction.execute(audit.insert().values(audit_row(tenant, "key.rewrapped", None, detail)))
+            return True
+
+    def data_keys_older_than(self, age: timedelta, limit: int) -> list[DataKeyRecord]:
+        """See ``RotationStore.data_keys_older_than``."""
+        key = data_key.c
+        wanted = (
+            sa.select(*DATA_KEY_COLUMNS)
+            .where(key.state == _CURRENT, key.purpose == "data", key.created_at <= sa.func.now() - age)
+            .order_by(key.created_at)
+            .limit(limit)
+        )
+        with self._database.begin() as transaction:
+            return [DataKeyRecord(*row) for row in transaction.execute(wanted)]
+
+    def replace_data_key(self, old: DataKeyRecord, new: DataKeyRecord) -> bool:
+        """See ``RotationStore.replace_data_key``."""
+        retire = (
+            data_key.update()
+            .where(data_key.c.id == old.id, data_key.c.state == _CURRENT)
+            .values(state="previous", replaced_at=sa.func.now())
+        )
+        with self._database.begin() as transaction:
+            if not transaction.execute(retire).rowcount:
+                return False
+            transaction.execute(data_key.insert().values(new._asdict()))
+            detail = {"from": str(old.id), "to": str(new.id), "provider": old.provider}
+            transaction.execute(audit.insert().values(audit_row(old.tenant, "key.rotated", None, detail)))
+            return True
+
+    def grants_under_replaced_keys(self, limit: int) -> list[SealedGrant]:
+        """See ``RotationStore.grants_under_replaced_keys``."""
+        grant = oauth_grant.c
+        wanted = (
+            sa.select(
+                grant.connection_id,
+                grant.tenant,
+                connection.c.owner,
+                connection.c.provider,
+                grant.version,
+                grant.data_key_id,
+                grant.access_envelope,
+                grant.refresh_envelope,
+            )
+            .join_from(data_key, oauth_grant, grant.data_key_id == data_key.c.id)
+            .join(connection, connection.c.id == grant.connection_id)
+            .where(data_key.c.state == "previous", grant.access_envelope.is_not(None))
+            .limit(limit)
+        )
+        with self._database.begin() as transaction:
+            return [SealedGrant(*row) for row in transaction.execute(wanted)]
+
+    def reseal(self, grants: Sequence[tuple[SealedGrant, SealedGrant]]) -> int:
+        """See ``RotationStore.reseal``."""
+        parameters = {
+            "ids": [old.connection_id for old, _ in grants],
+            "versions": [old.version for old, _ in grants],
+            "old_keys": [old.data_key_id for old, _ in grants],
+            "new_keys": [new.data_key_id for _, new in grants],
+            "access": [new.access_envelope for _, new in grants],
+            "refresh": [new.refresh_envelope for _, new in grants],
+        }
+        with self._database.begin() as transaction:
+            return transaction.execute(_RESEAL, parameters).rowcount
+
+    def retire_unused_data_keys(self) -> int:
+        """See ``RotationStore.retire_unused_data_keys``."""
+        users = (oauth_grant, candidate, revocation, connect_attempt)
+        unused = [~sa.exists().where(table.c.data_key_id == data_key.c.id) for table in users]
+        old = data_key.c.replaced_at < sa.func.now() - LONGEST_FLIGHT
+        retire = data_key.update().where(data_key.c.state == "previous", old, *unused).values(state="retired")
+        with self._database.begin() as transaction:
+            return transaction.execute(retire).rowcount
+
+
+def _tenant_key(row: Any) -> TenantKeyRecord | None:
+    if row is None:
+        return None
+    return TenantKeyRecord(row.id, row.tenant, row.state, WrappedKey(row.kek_id, row.algorithm, row.wrapped))

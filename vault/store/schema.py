@@ -1,0 +1,58 @@
+"""Brings a database to the schema this version needs, and says so when it is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from vault.errors import SchemaOutdated
+from vault.store.engine import Database
+from vault.store.tables import SCHEMA
+
+UPGRADE_LOCK = 0x45564752
+"""Advisory lock ("EVGR"): several processes may start an upgrade at once, one does it."""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
+
+
+def needed_revision() -> str:
+    """Return the revision this version of the code is written for."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None  # noqa: S101  # the package carries at least one revision
+    return head
+
+
+def found_revision(database: Database) -> str | None:
+    """Return the database's revision; None: it has no Evergrant tables. Raises ``StoreUnavailable``."""
+    with database.begin() as connection:
+        exists = connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.schema_revision"})
+        if exists is None:
+            return None
+        revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {SCHEMA}.schema_revision"))
+        return revision
+
+
+def check(database: Database) -> None:
+    """Raise ``SchemaOutdated`` when the database is at another revision than this code needs."""
+    found, needed = found_revision(database), needed_revision()
+    if found != needed:
+        raise SchemaOutdated(found, needed)
+
+
+def upgrade(database: Database) -> str:
+    """Run what is missing, in one transaction under an advisory lock; returns the revision reached."""
+    config = _config()
+    with database.begin() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+        connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return needed_revision()

@@ -1,0 +1,216 @@
+"""The tables, in the PostgreSQL schema ``evergrant``.
+
+The hot row, ``oauth_grant``, holds what ``get()`` needs and changes at every refresh: nothing indexed in it changes then, so
+updates stay HOT, and its values stay inline instead of in TOAST (LIMITS, "Reading a token"). When a grant is due lies in the
+narrow ``schedule`` beside it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+SCHEMA = "evergrant"
+metadata = sa.MetaData(schema=SCHEMA)
+
+NEVER_LEASED = sa.text("to_timestamp(0)")
+"""Lease end of a row in nobody's hands: comparable, and representable in every client."""
+
+
+def _instant(name: str, *, nullable: bool = False, default: bool = False) -> sa.Column[object]:
+    return sa.Column(
+        name, sa.DateTime(timezone=True), nullable=nullable, server_default=sa.text("now()") if default else None
+    )
+
+
+def _bytes(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.LargeBinary, nullable=nullable)
+
+
+def _text(name: str, *, nullable: bool = False, default: str | None = None) -> sa.Column[object]:
+    return sa.Column(name, sa.Text, nullable=nullable, server_default=default)
+
+
+def _connection_id() -> sa.Column[object]:
+    return sa.Column(
+        "connection_id", UUID, sa.ForeignKey(f"{SCHEMA}.connection.id", ondelete="CASCADE"), primary_key=True
+    )
+
+
+tenant_key = sa.Table(
+    "tenant_key",
+    metadata,
+    sa.Column("id", UUID, primary_key=True),
+    _text("tenant"),
+    _text("state"),
+    _text("kek_id"),
+    _text("algorithm"),
+    _bytes("wrapped"),
+    _instant("created_at", default=True),
+    _instant("rewrapped_at", nullable=True),
+    sa.Index("tenant_key_current", "tenant", unique=True, postgresql_where=sa.text("state = 'current'")),
+    sa.Index("tenant_key_by_kek", "kek_id"),
+)
+
+data_key = sa.Table(
+    "data_key",
+    metadata,
+    sa.Column("id", UUID, primary_key=True),
+    _text("tenant"),
+    _text("owner"),
+    _text("provider"),
+    _text("purpose"),
+    _text("state"),
+    sa.Column("tenant_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.tenant_key.id"), nullable=False),
+    _bytes("wrapped"),
+    _instant("created_at", default=True),
+    _instant("replaced_at", nullable=True),
+    sa.Index(
+        "data_key_current",
+        "tenant",
+        "owner",
+        "provider",
+        "purpose",
+        unique=True,
+        postgresql_where=sa.text("state = 'current'"),
+    ),
+    sa.Index("data_key_by_age", "created_at", postgresql_where=sa.text("state = 'current' AND purpose = 'data'")),
+    sa.Index("data_key_replaced", "id", postgresql_where=sa.text("state = 'previous'")),
+)
+
+connection = sa.Table(
+    "connection",
+    metadata,
+    sa.Column("id", UUID, primary_key=True),
+    _text("tenant"),
+    _text("owner"),
+    _text("provider"),
+    _text("account", nullable=True),
+    _text("requested_scopes", default=""),
+    _text("granted_scopes", default=""),
+    sa.Column("labels", JSONB, nullable=False, server_default=sa.text("'{}'")),
+    _instant("created_at", default=True),
+    _instant("connected_at", default=True),
+    sa.Index("connection_by_owner", "tenant", "owner"),
+    sa.Index("connection_by_tenant", "tenant", "id"),
+)
+
+oauth_grant = sa.Table(
+    "oauth_grant",
+    metadata,
+    _connection_id(),
+    _text("tenant"),
+    _text("status"),
+    _text("reason", nullable=True),
+    sa.Column("consent", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=False),
+    _text("client_id"),
+    _text("token_type", default="Bearer"),
+    _instant("expires_at"),
+    _instant("refreshed_at"),
+    _instant("grant_ends_at", nullable=True),
+    _bytes("refresh_fp", nullable=True),
+    _bytes("access_envelope", nullable=True),
+    _bytes("refresh_envelope", nullable=True),
+    sa.Index("oauth_grant_by_key", "data_key_id"),
+    sa.Index("oauth_grant_unwell", "status", postgresql_where=sa.text("status <> 'active'")),
+    postgresql_with={"fillfactor": "65", "toast_tuple_target": "8160"},
+)
+
+schedule = sa.Table(
+    "schedule",
+    metadata,
+    _connection_id(),
+    _text("client"),
+    sa.Column("urgent", sa.Boolean, nullable=False, server_default=sa.false()),
+    _instant("next_at", nullable=True),
+    sa.Column("lease_until", sa.DateTime(timezone=True), nullable=False, server_default=NEVER_LEASED),
+    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    _bytes("intent_fp", nullable=True),
+    _instant("intent_at", nullable=True),
+    sa.Index("schedule_due", "client", "urgent", "next_at"),
+    sa.Index("schedule_suspect", "next_at", postgresql_where=sa.text("attempt >= 2")),
+    postgresql_with={"fillfactor": "70"},
+)
+
+candidate = sa.Table(
+    "candidate",
+    metadata,
+    _connection_id(),
+    sa.Column("refresh_fp", sa.LargeBinary, primary_key=True),
+    _text("tenant"),
+    sa.Column("consent", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    _bytes("parent_fp"),
+    sa.Column("parent_version", sa.BigInteger, nullable=False),
+    sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=False),
+    _bytes("access_envelope"),
+    _bytes("refresh_envelope"),
+    _text("token_type"),
+    _text("scopes", nullable=True),
+    _instant("sent_at"),
+    _instant("expires_at"),
+    _instant("next_at"),
+    _instant("grant_ends_at", nullable=True),
+    _instant("kept_at", default=True),
+)
+
+revocation = sa.Table(
+    "revocation",
+    metadata,
+    sa.Column("id", UUID, primary_key=True, server_default=sa.text("gen_random_uuid()")),
+    sa.Column("connection_id", UUID, nullable=False),
+    _text("tenant"),
+    _text("owner"),
+    _text("provider"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=False),
+    _bytes("refresh_envelope"),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+    _instant("created_at", default=True),
+    sa.Index("revocation_due", "next_at"),
+)
+
+connect_attempt = sa.Table(
+    "connect_attempt",
+    metadata,
+    sa.Column("state_digest", sa.LargeBinary, primary_key=True),
+    _text("tenant"),
+    _text("owner"),
+    _text("provider"),
+    _text("redirect_uri"),
+    _text("return_to", nullable=True),
+    _text("scopes"),
+    _bytes("browser_digest", nullable=True),
+    sa.Column("connection_id", UUID, nullable=False),
+    sa.Column("reconnect", sa.Boolean, nullable=False),
+    sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=False),
+    _bytes("verifier_envelope"),
+    sa.Column("labels", JSONB, nullable=False, server_default=sa.text("'{}'")),
+    _instant("expires_at"),
+    sa.Index("connect_attempt_expiry", "expires_at"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    _text("tenant"),
+    _text("event"),
+    sa.Column("connection_id", UUID, nullable=True),
+    sa.Column("detail", JSONB, nullable=False, server_default=sa.text("'{}'")),
+    sa.Index("audit_by_connection", "connection_id", "id"),
+)
+
+INLINE = (
+    ("oauth_grant", "access_envelope"),
+    ("oauth_grant", "refresh_envelope"),
+    ("candidate", "access_envelope"),
+    ("candidate", "refresh_envelope"),
+)
+"""Columns stored without compression, which gains nothing on ciphertext, and inline up to the tuple target."""
