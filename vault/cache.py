@@ -1,4 +1,4 @@
-"""Two ways to remember for a while: many values of which the less used make room, and one answer that is dear to get."""
+"""Two ways to remember for a while: many values, of which the unused make room, and one answer that is dear to get."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class Inquiry(Generic[V]):
 
     def __init__(self, idle_at: float) -> None:
         self._lock = Lock()
-        self._state: _State[V] = (None, None, idle_at)  # one attribute, so that a reader without the lock sees one answer
+        # One attribute, so that a reader without the lock sees one answer.
+        self._state: _State[V] = (None, None, idle_at)
 
     def held(self, now: float) -> tuple[V, float] | None:
         """Return the value with its end if it still counts; raise the refusal if that does."""
@@ -92,7 +93,7 @@ class Inquiry(Generic[V]):
 
     @contextmanager
     def single_flight(self, monotonic: Callable[[], float], refusal_life: float) -> Iterator[tuple[V, float] | None]:
-        """Be the only one who asks; gives what a quicker one was told. A refusal counts for ``refusal_life`` seconds."""
+        """Be the only one who asks; gives what a quicker one was told. A refusal counts ``refusal_life`` seconds."""
         with self._lock:
             held = self.held(monotonic())
             try:

@@ -4,10 +4,10 @@ A value stands in an envelope, version 1:
 
     magic ``EG`` · version 1 · suite 1 · data key id 16 · salt 16 · commitment 32 · nonce 12 · ciphertext · tag 16
 
-Suite 1: the record key and the commitment are the two halves of one 64-byte block of HKDF-Expand with SHA-512 (RFC 5869,
-section 2.3) under the data key, with ``label ‖ salt ‖ context`` as its info. The value is sealed with AES-256-GCM
-(NIST SP 800-38D) under the record key; its associated data is ``header ‖ context ‖ row version``, where the header is the
-first 20 bytes.
+Suite 1: the record key and the commitment are the two halves of one 64-byte block of HKDF-Expand with SHA-512
+(RFC 5869, section 2.3) under the data key, with ``label ‖ salt ‖ context`` as its info. The value is sealed with
+AES-256-GCM (NIST SP 800-38D) under the record key; its associated data is ``header ‖ context ‖ row version``, where
+the header is the first 20 bytes.
 
 Why each part is there: a key of its own for every value lifts GCM's limit of 2³² random nonces a key. The commitment
 keeps anyone from crafting one envelope that opens under two keys, which GCM alone allows. Context and row version pin a

@@ -3,12 +3,13 @@
     KEK (in a KMS) ── wraps ── tenant key ┬─ wraps ── data key ── derives a record key for every value (``envelope``)
                                           └─ wraps ── fingerprint key
 
-A tenant key costs one KMS call a tenant, process and cache life; everything below it costs microseconds. No key outlives
-the tenant key it came from, so the cache life *is* the time until a disabled KEK locks a tenant. The only lock held across
-a KMS call is that tenant key's own: a hundred threads make one call, and one tenant's trouble is nobody else's.
+A tenant key costs one KMS call a tenant, process and cache life; everything below it costs microseconds. No key
+outlives the tenant key it came from, so the cache life *is* the time until a disabled KEK locks a tenant. The only lock
+held across a KMS call is that tenant key's own: a hundred threads make one call, and one tenant's trouble is nobody
+else's.
 
-A key that leaves the cache is not overwritten by us, as somebody may be sealing with it: its last user's letting go frees
-OpenSSL's copy, and OpenSSL overwrites what it frees. Raw bytes are overwritten where Python lets us.
+A key that leaves the cache is not overwritten by us, as somebody may be sealing with it: when its last user lets go,
+OpenSSL's copy is freed, and OpenSSL overwrites what it frees. Raw bytes are overwritten where Python lets us.
 """
 
 from __future__ import annotations
@@ -212,7 +213,8 @@ class Keyring:
 
     def _wrap(self, raw: bytes, tenant: str, key_id: UUID) -> WrappedKey:
         wrapped = _counted("wrap", partial(self._kms.wrap, raw, _kms_context(tenant, key_id)))
-        # A right to wrap without the right to unwrap is a common slip in a key policy: notice while nothing depends on it.
+        # The right to wrap without the right to unwrap is a common slip in a key policy: notice it before anything
+        # depends on this wrapping.
         if not compare_digest(self._unwrap(TenantKeyRecord(key_id, tenant, CURRENT, wrapped)), raw):
             raise CannotOpen
         return wrapped
@@ -254,9 +256,11 @@ class Keyring:
         """The place of one tenant key (by id), or of making one (by tenant), with the lock for asking the KMS."""
         now = self._monotonic()
         with self._lock:
-            while self._inquiries and self._may_go(next(iter(self._inquiries.values())), now):
-                self._inquiries.popitem(last=False)
-            inquiry = self._inquiries.setdefault(name, Inquiry(now + self._life))
+            inquiry = self._inquiries.get(name)
+            if inquiry is None:
+                while self._inquiries and self._may_go(next(iter(self._inquiries.values())), now):
+                    self._inquiries.popitem(last=False)
+                inquiry = self._inquiries[name] = Inquiry(now + self._life)
             self._inquiries.move_to_end(name)
             return inquiry
 

@@ -6,9 +6,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
-kms_calls: Final = Counter(
-    "evergrant_kms_calls", "Calls to the KMS that holds the KEK.", ["operation", "outcome"]
-)
+kms_calls: Final = Counter("evergrant_kms_calls", "Calls to the KMS that holds the KEK.", ["operation", "outcome"])
 """operation: wrap, unwrap; outcome: ok, error."""
 
 key_cache: Final = Counter("evergrant_kms_key_cache", "Look-ups of a data key in this process's cache.", ["result"])

@@ -178,8 +178,11 @@ class ConnectionStore(Protocol):
     def take_attempt(self, state_digest: bytes) -> ConnectAttempt | None:
         """Read and remove an attempt in one step, so that a state is used once; None when unknown or too old."""
 
-    def connect(self, grant: NewGrant) -> Connection:
-        """Create the connection, or put a new consent in place of the old one, with schedule and audit, atomically."""
+    def connect(self, grant: NewGrant) -> Connection | None:
+        """Create the connection, or put a new consent in place of the old one, with schedule and audit, atomically.
+
+        None, and nothing done, when the row has meanwhile reached the version the new grant is sealed for.
+        """
 
     def grant_version(self, connection_id: UUID) -> int | None:
         """The version of the grant row, before a reconnect in place."""
@@ -221,7 +224,7 @@ class RefreshStore(Protocol):
     def claim_one(self, connection_id: UUID, lease: timedelta) -> Claim | None:
         """S2 for one row, due or not; None when it is leased, disconnected or unknown."""
 
-    def claim_suspect(self, lease: timedelta) -> Claim | None:
+    def claim_suspect(self, clients: Sequence[str], lease: timedelta) -> Claim | None:
         """S2 for one due row whose earlier claims ended without a word; such rows are taken one at a time."""
 
     def settle(self, kept: Sequence[Kept], verdicts: Sequence[Verdict]) -> Settled:
@@ -285,8 +288,8 @@ class Spool(Protocol):
     def sync(self) -> None:
         """Make everything appended survive a loss of power."""
 
-    def done(self, connection_id: UUID, refresh_fp: bytes) -> None:
-        """The answer is in the database; its record is not needed any more."""
+    def done(self, records: Sequence[Kept]) -> None:
+        """These answers have found their place; their records are not needed any more."""
 
     def holds(self, connection_id: UUID) -> bool:
         """Whether a record for this connection, ours or a dead process's, is waiting on this disk."""
@@ -298,10 +301,12 @@ class Spool(Protocol):
 class Orphan(Protocol):
     """The records one dead process left; it is ours alone while we look at it."""
 
-    records: Sequence[Kept]
+    @property
+    def records(self) -> Sequence[Kept]:
+        """What waits, in the order it was written."""
 
-    def finish(self, waiting: Sequence[Kept]) -> None:
-        """Keep only ``waiting`` and let go."""
+    def finish(self, remaining: Sequence[Kept]) -> None:
+        """Keep only ``remaining`` and let go."""
 
 
 # ----------------------------------------------------------------------------------------------------------- providers
@@ -342,10 +347,14 @@ class Exchange(NamedTuple):
 class TokenEndpoint(Protocol):
     """The dialects of providers: how a refresh is asked for, and what an answer means."""
 
-    def refresh_request(self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta) -> TokenRequest:
+    def refresh_request(
+        self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta
+    ) -> TokenRequest:
         """The POST that spends a refresh token (RFC 6749, section 6)."""
 
-    def revoke_request(self, provider: Provider, token: Secret, tag: object, deadline: timedelta) -> TokenRequest | None:
+    def revoke_request(
+        self, provider: Provider, token: Secret, tag: object, deadline: timedelta
+    ) -> TokenRequest | None:
         """The POST that revokes a token (RFC 7009); None: the provider has no such endpoint."""
 
     def read(self, provider: Provider, exchange: Exchange) -> Outcome:

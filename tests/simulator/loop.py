@@ -144,11 +144,10 @@ class Loop:
                 self._running = False
         while self._timers and self._timers[0][0] <= time.monotonic():
             heapq.heappop(self._timers)[2]()
-        if self._touched:
-            self._application.commit()
-            touched, self._touched = self._touched, []
-            for connection in touched:
-                self._send(connection)
+        self._application.commit()
+        touched, self._touched = self._touched, []
+        for connection in touched:
+            self._send(connection)
 
     def _later(self, delay: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (time.monotonic() + delay, next(self._order), action))

@@ -1,0 +1,40 @@
+"""Where KEKs live. Which KMS answers is chosen by URI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from vault.errors import ConfigurationError
+from vault.kms.local import LocalKms
+from vault.ports import Kms
+
+
+def _local(rest: str) -> Kms:
+    path, mark, key_name = rest.partition("#")
+    path = path.removeprefix("//")
+    if not path or path.endswith("/") or (mark and not key_name):
+        raise ConfigurationError([f"KEK URI 'local:{rest}' must read local:FILE or local:FILE#KEY_NAME"])
+    return LocalKms(Path(path).expanduser(), key_name or None)
+
+
+SCHEMES: Final[Mapping[str, Callable[[str], Kms]]] = MappingProxyType({"local": _local})
+"""What may stand before the colon, and who reads what stands after it."""
+
+
+def open_kms(uri: str) -> Kms:
+    """Open the KMS a URI names.
+
+    ``local:/path/keyring.json#name`` is a keyring file and the key in it that wraps; without ``#name`` the file itself
+    says which. A path that does not start with a slash counts from the working directory.
+
+    Raises:
+        ConfigurationError: The scheme is not known, or what follows it cannot work; the message says which and why.
+    """
+    scheme, colon, rest = uri.partition(":")
+    if not colon or scheme not in SCHEMES:
+        known = ", ".join(f"{name}:" for name in sorted(SCHEMES))
+        raise ConfigurationError([f"KEK URI of unknown kind {scheme[:32]!r}; known kinds: {known}"])
+    return SCHEMES[scheme](rest)

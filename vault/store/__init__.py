@@ -1,0 +1,1 @@
+"""PostgreSQL: the truth. SQLAlchemy describes and migrates it; psycopg runs what is hot."""

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg
 
 from vault.claims import Claim, DataKeyRecord, Quota
 from vault.model import Status

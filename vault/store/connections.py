@@ -77,12 +77,14 @@ class PostgresConnections:
             )
             return version
 
-    def connect(self, grant: NewGrant) -> Connection:
+    def connect(self, grant: NewGrant) -> Connection | None:
         """See ``ConnectionStore.connect``; the schedule row is locked first, as everywhere."""
         with self._database.begin() as transaction:
             transaction.execute(_connection_row(grant))
             transaction.execute(_schedule_row(grant))
-            transaction.execute(_grant_row(grant))
+            if not transaction.execute(_grant_row(grant)).rowcount:
+                transaction.rollback()
+                return None
             transaction.execute(candidate.delete().where(candidate.c.connection_id == grant.connection_id))
             event = "connection.connected" if grant.version == 1 else "connection.reconnected"
             detail = {

@@ -1,0 +1,120 @@
+"""Reads what a token endpoint said. Pure: bytes in, one of the outcomes of ``vault.outcome`` out.
+
+RFC 6749 sections 5.1 and 5.2 are the rule; PROVIDERS, "Reading an answer", lists how providers depart from it. A 5xx outranks
+whatever its body says. A 200 is read for an error first, since some providers put one there.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from vault.model import Answer
+from vault.outcome import (
+    Ambiguous,
+    Dead,
+    Misconfigured,
+    NotSent,
+    Outcome,
+    Refreshed,
+    StepNeeded,
+    Throttled,
+    Unknown,
+)
+from vault.ports import Exchange
+from vault.provider import Provider
+from vault.secret import Secret
+
+OPERATOR_CODES = frozenset(
+    {"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_request", "invalid_scope"}
+)
+STEP_CODES = frozenset({"interaction_required", "login_required", "consent_required", "insufficient_scope"})
+PASSING_CODES = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
+CODE_LENGTH = 64
+"""A code from outside is cut to this before it is stored as a reason."""
+LONGEST_LIFE = timedelta(days=3650)
+
+
+def read(provider: Provider, exchange: Exchange) -> Outcome:
+    """Tell what became of a POST to a token endpoint."""
+    status = exchange.status
+    if status == 0:
+        return Ambiguous(exchange.failure) if exchange.sent else NotSent(exchange.failure)
+    if status >= 500 or status == 408:
+        return Ambiguous(f"http_{status}", exchange.retry_after)
+    if status in (425, 429):
+        return Throttled(f"http_{status}", exchange.retry_after)
+    if 300 <= status < 400:
+        return Misconfigured("redirected")
+    document = _document(exchange.body)
+    if document is None:
+        return Ambiguous("unreadable") if status < 300 else Throttled(f"http_{status}", exchange.retry_after)
+    code = document.get("error")
+    if code is None and status < 300:
+        return _success(provider, document)
+    return _rejection(provider, status, _word(code), exchange)
+
+
+def _document(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _word(code: object) -> str:
+    """Return an error code fit for a log and a column: short, printable, of few characters."""
+    text = code if isinstance(code, str) else "no_code"
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "_" for c in text[:CODE_LENGTH]) or "no_code"
+
+
+def _rejection(provider: Provider, status: int, code: str, exchange: Exchange) -> Outcome:
+    if code in PASSING_CODES:
+        return Throttled(code, exchange.retry_after)
+    if code in provider.dead_grant_codes:
+        return Dead(code)
+    if code in OPERATOR_CODES or (status == 401 and code == "no_code"):
+        return Misconfigured(code)
+    if code in STEP_CODES:
+        return StepNeeded(code)
+    return Unknown(code if code != "no_code" else f"http_{status}")
+
+
+def _success(provider: Provider, document: dict[str, Any]) -> Outcome:
+    access = document.get("access_token")
+    if not isinstance(access, str) or not access:
+        return Ambiguous("no_access_token")
+    refresh = document.get("refresh_token")
+    token_type = document.get("token_type")
+    scope = document.get("scope")
+    return Refreshed(
+        Answer(
+            access_token=Secret(access),
+            refresh_token=Secret(refresh) if isinstance(refresh, str) and refresh else None,
+            expires_in=seconds(document.get("expires_in")),
+            token_type=token_type if isinstance(token_type, str) and token_type else "Bearer",
+            scopes=_scopes(provider, scope),
+            refresh_expires_in=seconds(document.get("refresh_token_expires_in")),
+        )
+    )
+
+
+def _scopes(provider: Provider, scope: object) -> tuple[str, ...] | None:
+    if not isinstance(scope, str):
+        return None
+    return tuple(part for part in scope.replace(provider.scope_separator, " ").split() if part)
+
+
+def seconds(value: object) -> timedelta | None:
+    """Read a duration in seconds, number or text; None for anything else, which means the provider's default."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    if not 0 < number < float("inf"):
+        return None
+    return timedelta(seconds=min(number, LONGEST_LIFE.total_seconds()))

@@ -1,0 +1,182 @@
+"""Many POSTs at once through libcurl's multi interface, each sent once.
+
+libcurl quietly sends a request again when a kept connection dies before the first byte of the answer; for a refresh token that is
+a replay. It can only do so by rewinding the body, so the body is given through a callback that cannot be rewound: the transfer then
+fails (``CURLE_SEND_FAIL_REWIND``) and we know that the answer was lost. A request without a body gets a connection of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pycurl
+
+from vault.ports import Exchange, TokenRequest
+
+MAX_BODY = 64 * 1024
+"""Bytes of an answer; a larger one is cut off and not read."""
+IDLE_LIFE_S = 20
+"""A kept connection is not used after being idle for this long: a stale one is the commonest self-made lost answer."""
+POOL = 128
+"""Easy handles kept for the next request."""
+
+_FAILURES = {
+    pycurl.E_OPERATION_TIMEDOUT: "timeout",
+    pycurl.E_COULDNT_RESOLVE_HOST: "resolve",
+    pycurl.E_COULDNT_CONNECT: "connect",
+    pycurl.E_SSL_CONNECT_ERROR: "tls",
+    pycurl.E_PEER_FAILED_VERIFICATION: "tls",
+    pycurl.E_RECV_ERROR: "reset",
+    pycurl.E_SEND_ERROR: "reset",
+    pycurl.E_GOT_NOTHING: "closed",
+    pycurl.E_SEND_FAIL_REWIND: "closed",
+    pycurl.E_PARTIAL_FILE: "truncated",
+    pycurl.E_WRITE_ERROR: "too_large",
+    pycurl.E_FILESIZE_EXCEEDED: "too_large",
+    pycurl.E_UNSUPPORTED_PROTOCOL: "refused_uri",
+    pycurl.E_URL_MALFORMAT: "refused_uri",
+}
+_NEVER_SENT = frozenset({"refused_uri", "resolve", "connect"})
+
+
+class _Transfer:
+    """One easy handle and what it is carrying."""
+
+    __slots__ = ("body", "curl", "request", "room", "unsent")
+
+    def __init__(self, share: pycurl.CurlShare) -> None:
+        self.curl = curl = pycurl.Curl()
+        self.body: list[bytes] = []
+        self.room = MAX_BODY
+        self.request: TokenRequest
+        self.unsent: io.BytesIO
+        curl.setopt(pycurl.SHARE, share)
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.POST, 1)
+        curl.setopt(pycurl.FOLLOWLOCATION, 0)
+        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        curl.setopt(pycurl.MAXAGE_CONN, IDLE_LIFE_S)
+        curl.setopt(pycurl.PROXY, "")
+        curl.setopt(pycurl.READFUNCTION, self._read)
+        curl.setopt(pycurl.WRITEFUNCTION, self._write)
+
+    def _read(self, size: int) -> bytes:
+        return self.unsent.read(size)
+
+    def _write(self, data: bytes) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            return -1
+        self.body.append(data)
+        return len(data)
+
+    def load(self, request: TokenRequest, *, allow_http: bool) -> None:
+        """Prepare the handle for a request."""
+        curl = self.curl
+        self.request = request
+        self.body = []
+        self.room = MAX_BODY
+        self.unsent = io.BytesIO(request.body)
+        curl.setopt(pycurl.URL, request.uri)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | (pycurl.PROTO_HTTP if allow_http else 0))
+        curl.setopt(pycurl.HTTPHEADER, (*request.headers, "Expect:"))
+        curl.setopt(pycurl.POSTFIELDSIZE, len(request.body))
+        deadline_ms = max(1, int(request.deadline.total_seconds() * 1000))
+        curl.setopt(pycurl.TIMEOUT_MS, deadline_ms)
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, deadline_ms // 2))
+        alone = 0 if request.body else 1
+        curl.setopt(pycurl.FRESH_CONNECT, alone)
+        curl.setopt(pycurl.FORBID_REUSE, alone)
+
+    def ended(self) -> Exchange:
+        """Tell how a completed transfer ended."""
+        curl = self.curl
+        wait = curl.getinfo(pycurl.RETRY_AFTER)
+        return Exchange(
+            self.request.tag,
+            curl.getinfo(pycurl.RESPONSE_CODE),
+            b"".join(self.body),
+            timedelta(seconds=wait) if wait else None,
+            True,
+            "",
+        )
+
+    def failed(self, code: int) -> Exchange:
+        """Tell how a failed transfer ended; ``sent`` unless not a byte of the request can have left."""
+        failure = _FAILURES.get(code, "protocol")
+        sent = failure not in _NEVER_SENT and self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
+        return Exchange(self.request.tag, 0, b"", None, sent, failure)
+
+
+class CurlTransport:
+    """``Transport`` on libcurl; belongs to one thread."""
+
+    def __init__(self, insecure_hosts: Iterable[str] = ()) -> None:
+        self._insecure_hosts = frozenset(insecure_hosts)
+        self._http_allowed: dict[str, bool] = {}
+        self._share = pycurl.CurlShare()
+        self._share.setopt(pycurl.SH_SHARE, pycurl.LOCK_DATA_DNS)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 1024)
+        self._idle: list[_Transfer] = []
+        self._busy: dict[pycurl.Curl, _Transfer] = {}
+        self.in_flight = 0
+
+    def start(self, request: TokenRequest) -> None:
+        """See ``Transport.start``."""
+        transfer = self._idle.pop() if self._idle else _Transfer(self._share)
+        transfer.load(request, allow_http=self._allows_http(request.uri))
+        self._busy[transfer.curl] = transfer
+        self._multi.add_handle(transfer.curl)
+        self.in_flight += 1
+
+    def _allows_http(self, uri: str) -> bool:
+        """Whether a token may go to this address unencrypted: only to hosts the operator named, for tests."""
+        allowed = self._http_allowed.get(uri)
+        if allowed is None:
+            allowed = self._http_allowed[uri] = (urlsplit(uri).hostname or "") in self._insecure_hosts
+        return allowed
+
+    def poll(self, timeout: timedelta) -> list[Exchange]:
+        """See ``Transport.poll``."""
+        ended = self._step()
+        if ended or not self.in_flight:
+            return ended
+        until = time.monotonic() + timeout.total_seconds()
+        while not ended and (left := until - time.monotonic()) > 0:
+            self._multi.select(left)
+            ended = self._step()
+        return ended
+
+    def _step(self) -> list[Exchange]:
+        self._multi.perform()
+        ended: list[Exchange] = []
+        while True:
+            queued, good, bad = self._multi.info_read()
+            for curl in good:
+                ended.append(self._release(curl).ended())
+            for curl, code, _ in bad:
+                ended.append(self._release(curl).failed(code))
+            if not queued:
+                return ended
+
+    def _release(self, curl: pycurl.Curl) -> _Transfer:
+        transfer = self._busy.pop(curl)
+        self._multi.remove_handle(curl)
+        self.in_flight -= 1
+        if len(self._idle) < POOL:
+            self._idle.append(transfer)
+        return transfer
+
+    def close(self) -> None:
+        """See ``Transport.close``."""
+        for transfer in self._busy.values():
+            self._multi.remove_handle(transfer.curl)
+        self._busy.clear()
+        self._idle.clear()
+        self.in_flight = 0
+        self._multi.close()

@@ -1,0 +1,214 @@
+"""Every setting, with its default and its unit; read from the environment, checked all at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from vault.errors import ConfigurationError
+from vault.model import DEFAULT_TENANT
+from vault.provider import Client
+from vault.secret import Secret
+
+PREFIX = "VAULT_"
+
+
+def _secret(value: object) -> object:
+    return Secret(value) if isinstance(value, str) else value
+
+
+def _words(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+SecretText = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(repr)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _alias(name: str, *others: str) -> Any:
+    return AliasChoices(f"{PREFIX}{name}", *others)
+
+
+class Settings(BaseModel):
+    """What can be set. Environment names carry the prefix ``VAULT_``; ``NAME_FILE`` reads a value from a file."""
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, frozen=True, hide_input_in_errors=True, populate_by_name=True
+    )
+
+    database_url: SecretText
+    """PostgreSQL, as ``postgresql://user:password@host/database``."""
+    redis_url: SecretText
+    """Redis, as ``redis://host:port/0``: the broker of the workers."""
+    home: Path = Path("~/.evergrant")
+    """Directory for the local keyring and the spool, when they have no place of their own."""
+    spool_dir: Path | None = None
+    """Directory for answers on their way; must survive the death of a process. Default: ``spool`` under ``home``."""
+    kek_uri: str | None = Field(default=None, validation_alias=_alias("KEK_URI", "KMS_KEY_ID"))
+    """Master key, by URI: ``local:/path/keyring.json#name``. Default: a local keyring under ``home``."""
+    tenant: str = DEFAULT_TENANT
+    """Tenant this process acts for."""
+    providers: Words = ()
+    """Files that add or override providers, comma-separated."""
+    insecure_hosts: Words = ()
+    """Hosts that may be spoken to without TLS, for tests on a loopback address only."""
+    redirect_uri: str | None = None
+    """Where providers send owners back to, when ``begin()`` is not told."""
+
+    refresh_threshold: float = Field(
+        default=0.9, gt=0, le=1, validation_alias=_alias("REFRESH_THRESHOLD", "TOKEN_REFRESH_THRESHOLD")
+    )
+    """Share of a token's life after which it is refreshed."""
+    refresh_margin_s: Seconds = 300.0
+    """Or this many seconds before it ends, whichever is earlier."""
+    refresh_fast_tries: int = Field(
+        default=3, ge=0, validation_alias=_alias("REFRESH_FAST_TRIES", "TOKEN_REFRESH_MAX_RETRIES")
+    )
+    """Failures retried quickly before the backoff grows."""
+    refresh_retry_delay_s: float = Field(
+        default=5.0, gt=0, validation_alias=_alias("REFRESH_RETRY_DELAY_S", "TOKEN_REFRESH_RETRY_DELAY")
+    )
+    """First step of the backoff, in seconds."""
+    refresh_retry_cap_s: Seconds = 3600.0
+    """Longest step of the backoff, in seconds."""
+    request_deadline_s: Seconds = 10.0
+    """Total time for one request to a provider, in seconds; a claim's lease is three of them."""
+    quarantine_wait_s: Seconds = 3600.0
+    """Seconds between lonely tries of a connection that seems to kill its worker."""
+    inline_refresh: bool = False
+    """Let a process without workers refresh by itself."""
+    max_in_flight: int = Field(default=512, ge=1, le=4096)
+    """Requests to providers at once in one worker process."""
+    get_deadline_s: Seconds = 10.0
+    """How long ``get()`` waits for a refresh when no live token is stored, in seconds."""
+
+    key_cache_life_s: Annotated[float, Field(gt=0, le=300)] = 300.0
+    """How long an unwrapped key is kept, in seconds; this is how long revoking a key takes to work."""
+    key_cache_size: int = Field(default=10_000, ge=1)
+    """Data keys kept unwrapped in one process."""
+    data_key_max_age_days: Annotated[float, Field(gt=0)] = 30.0
+    """Age after which a data key is replaced, in days."""
+
+    scan_interval_s: Seconds = 5.0
+    """Seconds between looks for due refreshes, by beat and by the pulse of every worker."""
+    rewrap_interval_s: Seconds = 3600.0
+    """Seconds between checks for tenant keys under another master key."""
+    data_key_interval_s: Seconds = 3600.0
+    """Seconds between checks for data keys past their age."""
+    health_interval_s: Seconds = 60.0
+    """Seconds between health checks."""
+    cleanup_interval_s: float = Field(
+        default=300.0, gt=0, validation_alias=_alias("CLEANUP_INTERVAL_S", "TOKEN_CLEANUP_INTERVAL")
+    )
+    """Seconds between clean-ups."""
+    database_prepared: bool = True
+    """Use prepared statements; off behind PgBouncer in transaction mode."""
+    clients: Mapping[str, Client] = Field(default_factory=dict, exclude=True, repr=False)
+    """Our registrations by provider, from ``VAULT_CLIENT_<PROVIDER>_ID`` and ``_SECRET``."""
+
+    @property
+    def home_path(self) -> Path:
+        """The directory for local files, with ``~`` resolved."""
+        return self.home.expanduser()
+
+    @property
+    def spool_path(self) -> Path:
+        """The directory of the spool."""
+        return self.spool_dir or self.home_path / "spool"
+
+    @property
+    def master_key_uri(self) -> str:
+        """The KEK in use, by URI."""
+        return self.kek_uri or f"local:{self.home_path / 'keyring.json'}"
+
+    @property
+    def scan_interval(self) -> timedelta:
+        """How often due rows are looked for."""
+        return timedelta(seconds=self.scan_interval_s)
+
+
+def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings. Raises ``ConfigurationError`` with every problem at once.
+
+    Args:
+        environ: where to read; the process's environment by default.
+        overrides: values by field name that win over the environment.
+    """
+    source = os.environ if environ is None else environ
+    problems: list[str] = []
+    values = _with_files(source, problems)
+    clients = _clients(values, problems)
+    given = {name: value for name, value in _fields(values).items() if name not in overrides}
+    try:
+        settings = Settings.model_validate({**given, "clients": clients, **overrides})
+    except ValidationError as error:
+        problems.extend(_problem(dict(detail)) for detail in error.errors(include_input=False, include_url=False))
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def environment_names(field: str) -> tuple[str, ...]:
+    """Return the environment names of a field, ours first."""
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(str(choice) for choice in alias.choices)
+    return (f"{PREFIX}{field.upper()}",)
+
+
+def _fields(values: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field in Settings.model_fields:
+        for name in environment_names(field):
+            if field != "clients" and name in values:
+                found[field] = values[name]
+                break
+    return found
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    field = str(detail["loc"][0]) if detail["loc"] else "settings"
+    name = environment_names(field)[0] if field in Settings.model_fields else field
+    message = "is required" if detail["type"] == "missing" else str(detail["msg"])
+    return f"{name}: {message}"
+
+
+def _with_files(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """Return our part of the environment, with ``NAME_FILE`` replaced by what the file holds."""
+    known = {name for field in Settings.model_fields for name in environment_names(field)}
+    values = {n: v for n, v in environ.items() if n in known or n.startswith(f"{PREFIX}CLIENT_")}
+    for name, path in environ.items():
+        target = name.removesuffix("_FILE")
+        if target == name or not (target in known or target.startswith(f"{PREFIX}CLIENT_")):
+            continue
+        values.pop(name, None)
+        try:
+            values[target] = Path(path).read_text().strip()
+        except OSError as error:
+            problems.append(f"{name}: the file cannot be read ({error.strerror})")
+            values[target] = ""
+    return values
+
+
+_CLIENT = re.compile(rf"{PREFIX}CLIENT_(?P<provider>[A-Z0-9_]+)_(?P<part>ID|SECRET)")
+
+
+def _clients(values: Mapping[str, str], problems: list[str]) -> dict[str, Client]:
+    parts: dict[str, dict[str, str]] = {}
+    for name, value in values.items():
+        if match := _CLIENT.fullmatch(name):
+            parts.setdefault(match["provider"].lower(), {})[match["part"]] = value
+    clients = {}
+    for provider, given in parts.items():
+        if not given.get("ID"):
+            problems.append(f"{PREFIX}CLIENT_{provider.upper()}_ID: is required beside its SECRET")
+            continue
+        clients[provider] = Client(given["ID"], Secret(given["SECRET"]) if given.get("SECRET") else None)
+    return clients
