@@ -71,6 +71,7 @@ class Claim(NamedTuple):
     claimed_at: datetime
     lease_until: datetime
     due_at: datetime
+    urgent: bool
 
     @property
     def life(self) -> timedelta:

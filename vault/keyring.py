@@ -160,16 +160,23 @@ class Keyring:
         HMAC-SHA-256 under a key of the tenant's own, cut to 16 bytes (RFC 2104, section 5): useless without the key,
         and of no use for comparing across subjects or tenants. Raises as ``sealing_key()`` does.
         """
-        mac = self._fingerprint_keys.get(tenant) or self._admit_fingerprint_key(tenant)
-        mac = mac.copy()
-        mac.update(context(tenant, subject, FINGERPRINT) + text.encode())
-        return mac.finalize()[:16]
+        return self.fingerprinter(tenant)(subject, text)
+
+    def fingerprinter(self, tenant: str) -> Callable[[UUID, str], bytes]:
+        """Return ``fingerprint`` for one tenant with its key in hand: it works whatever happens to cache and KMS."""
+        return partial(_fingerprint, self._fingerprint_keys.get(tenant) or self._admit_fingerprint_key(tenant), tenant)
 
     # ---------------------------------------------------------------------------------------------- tenant keys
 
     def kek_id(self) -> str:
         """Name the KEK new tenant keys are wrapped under. Raises ``KeyUnavailable``."""
         return self._kms.describe()
+
+    def check(self) -> None:
+        """Raise ``KeyUnavailable`` when the KMS does not wrap and unwrap for us."""
+        probe, context_ = self._random(KEY_SIZE), _kms_context("", self._new_id())
+        if self._kms.unwrap(self._kms.wrap(probe, context_), context_) != probe:
+            raise KeyUnavailable(self._kms.describe(), "it gives back another key than it was given", transient=False)
 
     def rewrap(self, record: TenantKeyRecord) -> WrappedKey:
         """Wrap a tenant key anew, under the KEK in use, proving that the new wrapping opens before it is returned.
@@ -270,6 +277,12 @@ class Keyring:
     def _flush_hits(self) -> None:
         hits, self._hits = self._hits, 0
         _HITS.inc(hits)
+
+
+def _fingerprint(mac: HMAC, tenant: str, subject: UUID, text: str) -> bytes:
+    mac = mac.copy()
+    mac.update(context(tenant, subject, FINGERPRINT) + text.encode())
+    return mac.finalize()[:16]
 
 
 def _kms_context(tenant: str, key_id: UUID) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from vault.secret import Secret
@@ -47,6 +48,8 @@ class Connection:
     refreshed_at: datetime | None
     expires_at: datetime | None
     grant_ends_at: datetime | None
+    return_to: str | None = None
+    """Where the owner wanted to go after connecting; only set on what ``complete()`` returns."""
 
     @property
     def missing_scopes(self) -> tuple[str, ...]:
@@ -71,8 +74,7 @@ class Token:
         return {"Authorization": f"{scheme} {self.access_token.reveal()}"}
 
 
-@dataclass(frozen=True, slots=True)
-class SealedToken:
+class SealedToken(NamedTuple):
     """The hot row: everything ``get()`` needs, still sealed."""
 
     connection_id: UUID
@@ -83,6 +85,9 @@ class SealedToken:
     access_envelope: bytes | None
     token_type: str
     expires_at: datetime
+    refreshed_at: datetime
+    stale_at: datetime
+    """From here on a refresh is overdue: readers ring the doorbell."""
     now: datetime
     """The database's clock at the read."""
 

@@ -90,14 +90,13 @@ def refresh_in(policy: RefreshPolicy, provider: Provider, life: timedelta, share
     return max(due, provider.earliest_refresh, ZERO)
 
 
-def is_fresh(expires_at: datetime, now: datetime, min_ttl: timedelta) -> bool:
-    """Whether a token can be handed out to a caller who needs ``min_ttl`` of life."""
-    return expires_at - now > min_ttl
+def is_long_enough(life: timedelta, left: timedelta, min_ttl: timedelta) -> bool:
+    """Whether a token serves a caller who wants ``min_ttl`` of life.
 
-
-def advisory_window(policy: RefreshPolicy, life_left: timedelta) -> bool:
-    """Whether a token that is still served should ring the doorbell: within a fifth of the margin of its end."""
-    return life_left < policy.margin / 5
+    A token in the first half of its life always does: a refresh could hardly give more, and asking for one at every read of a
+    token that never lives as long as the caller wishes would refresh it at every read.
+    """
+    return left > min_ttl or left > life / 2
 
 
 def backoff(policy: RefreshPolicy, failures: int, share: float) -> timedelta:
@@ -178,6 +177,22 @@ def lease_suffices(policy: RefreshPolicy, provider: Provider, left: timedelta) -
 def give_back(claim: Claim) -> Verdict:
     """End a claim that was not acted on: due again at once, as if it had not been taken."""
     return Verdict(claim, "", claim.status, claim.reason, ZERO, claim.failures, unspent=True)
+
+
+def look_again(policy: RefreshPolicy, claim: Claim) -> Verdict:
+    """End a claim whose rejection was not conclusive: the row is read anew at the next scan."""
+    status = Status.IN_DOUBT if claim.doubt_since else Status.ACTIVE
+    return Verdict(claim, "", status, claim.reason, policy.scan, claim.failures + 1, unspent=False)
+
+
+def unprepared(policy: RefreshPolicy, claim: Claim, reason: str, share: float) -> Verdict:
+    """End a claim that could not be prepared (S1): no key, no spool. Nothing was spent; the grant is not to blame."""
+    return _postpone(claim, reason, backoff(policy, claim.failures + 1, share))
+
+
+def other_client(policy: RefreshPolicy, claim: Claim) -> Verdict:
+    """End a claim that was rejected while asking as another client than the one that got the consent."""
+    return _postpone(claim, "client_changed", policy.operator_wait)
 
 
 def _without_refresh_token(claim: Claim) -> Verdict:

@@ -221,10 +221,10 @@ class RefreshStore(Protocol):
     def claim(self, quotas: Sequence[Quota]) -> list[Claim]:
         """S2: take due rows, urgent ones first, and record the intent to send."""
 
-    def claim_one(self, connection_id: UUID, lease: timedelta) -> Claim | None:
+    def claim_one(self, connection_id: UUID, quotas: Sequence[Quota]) -> Claim | None:
         """S2 for one row, due or not; None when it is leased, disconnected or unknown."""
 
-    def claim_suspect(self, clients: Sequence[str], lease: timedelta) -> Claim | None:
+    def claim_suspect(self, quotas: Sequence[Quota]) -> Claim | None:
         """S2 for one due row whose earlier claims ended without a word; such rows are taken one at a time."""
 
     def settle(self, kept: Sequence[Kept], verdicts: Sequence[Verdict]) -> Settled:
@@ -290,6 +290,9 @@ class Spool(Protocol):
 
     def done(self, records: Sequence[Kept]) -> None:
         """These answers have found their place; their records are not needed any more."""
+
+    def release(self) -> None:
+        """Let go of what still waits, so that the next scan finds it as an orphan's."""
 
     def holds(self, connection_id: UUID) -> bool:
         """Whether a record for this connection, ours or a dead process's, is waiting on this disk."""
@@ -408,10 +411,30 @@ class Doorbell(Protocol):
     """A message that says "look at the database"; losing it costs latency only."""
 
     def ring(self, task: str, lane: str, argument: str | None) -> None:
-        """Send within a fifth of a second or give up silently."""
+        """Hand a message over for sending; never blocks, never raises."""
+
+    def flush(self) -> None:
+        """Wait until what was handed over has been sent, a fifth of a second at most."""
 
     def check(self) -> None:
         """Raise ``QueueUnavailable`` when the server cannot be reached."""
+
+
+class RevocationStore(Protocol):
+    """Tokens that a provider must be told to forget."""
+
+    def take_revocations(self, limit: int, lease: timedelta) -> list[Revocation]:
+        """Due ones, each counted as tried and put off by ``lease``."""
+
+    def end_revocation(self, revocation: Revocation, outcome: str) -> None:
+        """Forget one, with an audit row that says how it ended."""
+
+
+class CleanupStore(Protocol):
+    """Rows that have had their day."""
+
+    def sweep(self, *, dry_run: bool) -> Mapping[str, int]:
+        """Remove them, or only count them; returns how many of what."""
 
 
 class Health(NamedTuple):

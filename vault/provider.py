@@ -48,6 +48,8 @@ class Provider:
     name: str
     authorize_uri: str
     token_uri: str
+    issuer: str | None = None
+    """Who must have answered, where the answer says who did (RFC 9207)."""
     revoke_uri: str | None = None
     refresh_uri: str | None = None
     """Where refreshes go, when that is not ``token_uri``."""

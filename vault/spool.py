@@ -153,7 +153,7 @@ class FileSpool:
 
     def check(self) -> None:
         """See ``Spool.check``: opens our file, and tries a write, which is where a full disk shows."""
-        os.write(self._file(), _frame(_DONE, b""))
+        self._size += os.write(self._file(), _frame(_DONE, b""))
 
     def append(self, kept: Kept) -> None:
         """See ``Spool.append``. Raises ``OSError`` when the disk takes no more."""
@@ -226,8 +226,8 @@ class FileSpool:
             self._descriptor = _create_locked(self._path())
         return self._descriptor
 
-    def close(self) -> None:
-        """Let go of our file, and remove it when nothing waits in it."""
+    def release(self) -> None:
+        """See ``Spool.release``; a file in which nothing waits is removed."""
         if self._descriptor is not None and self._pid == os.getpid():
             if not self._open:
                 self._path().unlink(missing_ok=True)

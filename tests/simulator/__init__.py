@@ -1,4 +1,8 @@
-"""A steerable OAuth provider on loopback that is its own oracle. See `docs` in each module; start at `server`."""
+"""A steerable OAuth provider on loopback that is its own oracle.
+
+`server` runs it, `control` steers it, `config` and `faults` say what can be steered, `oracle` says what is true,
+`client` plays the browser; `grants` is the state machine of the rotation modes, pure and on its own.
+"""
 
 from tests.simulator.control import Steering
 from tests.simulator.oracle import Oracle

@@ -37,6 +37,10 @@ class Keys(NamedTuple):
     current: str
     by_name: Mapping[str, bytes]
 
+    def by_id(self) -> dict[str, bytes]:
+        """Return every key by its full id."""
+        return {kek_id(name, key): key for name, key in self.by_name.items()}
+
     def __repr__(self) -> str:
         return f"Keys(current={self.current!r}, by_name={sorted(self.by_name)})"
 
@@ -51,16 +55,16 @@ class Stamp(NamedTuple):
 
 
 def kek_id(name: str, key: bytes) -> str:
-    """Name a key in full: its name and eight hex digits of its digest, which tell a replaced key from the one before."""
+    """Name a key in full: its name and eight hex digits of its digest, which tell it from one that replaced it."""
     return f"local:{name}#{hashlib.sha256(b'evergrant local kek id' + key).hexdigest()[:8]}"
 
 
-def stamp(path: Path) -> Stamp:
-    """Look at the file without opening it. Raises ``Unusable``."""
+def stamp(path: Path) -> Stamp | None:
+    """Look at the file without opening it; None when it cannot be seen."""
     try:
         return _stamp(path.stat())
-    except OSError as error:
-        raise Unusable(f"keyring file {path} cannot be read: {error.strerror}") from error
+    except OSError:
+        return None
 
 
 def read(path: Path) -> tuple[Keys, Stamp]:
@@ -76,40 +80,42 @@ def read(path: Path) -> tuple[Keys, Stamp]:
 
 
 def create(path: Path, name: str, key: bytes) -> None:
-    """Make a keyring file with one key, unless there is one. Raises ``Unusable``."""
+    """Make a keyring file with one key, unless there is a file. Raises ``Unusable``."""
     _check_name(name)
-    with _writing(path):
-        if not path.exists():
-            _write(path, Keys(name, {name: key}))
+    with _writing(path) as real:
+        if not real.exists():
+            _write(real, Keys(name, {name: key}))
 
 
 def add(path: Path, name: str, key: bytes) -> None:
     """Add a key, which wraps nothing until it is made current. Raises ``Unusable``."""
     _check_name(name)
-    with _writing(path):
-        keys, _ = read(path)
+    with _writing(path) as real:
+        keys, _ = read(real)
         if name in keys.by_name:
             raise Unusable(f"keyring file {path} already holds a key {name!r}: choose another name")
-        _write(path, Keys(keys.current, {**keys.by_name, name: key}))
+        _write(real, Keys(keys.current, {**keys.by_name, name: key}))
 
 
 def set_current(path: Path, name: str) -> None:
     """Let this key wrap from now on. Raises ``Unusable``."""
-    with _writing(path):
-        keys, _ = read(path)
+    with _writing(path) as real:
+        keys, _ = read(real)
         if name not in keys.by_name:
             raise Unusable(f"keyring file {path} holds no key {name!r}; it holds: {', '.join(sorted(keys.by_name))}")
-        _write(path, keys._replace(current=name))
+        _write(real, keys._replace(current=name))
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[Path]:
+    """Be the only writer; gives the file behind the path, so that a link stays a link."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = os.open(path.parent, os.O_RDONLY)
+        real = path.resolve()
+        real.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = os.open(real.parent, os.O_RDONLY)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)  # ends with the descriptor, also when we are killed
-            yield
+            yield real
             os.fsync(directory)
         finally:
             os.close(directory)
@@ -127,7 +133,7 @@ def _write(path: Path, keys: Keys) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path.resolve())  # a link stays a link
+    fresh.replace(path)
 
 
 def _parse(path: Path, content: bytes) -> Keys:
@@ -138,7 +144,7 @@ def _parse(path: Path, content: bytes) -> Keys:
         by_name = {_checked(name): base64.b64decode(key, validate=True) for name, key in document["keys"].items()}
         if document["current"] not in by_name or any(len(key) != KEY_SIZE for key in by_name.values()):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError, NotBase64):
+    except (ValueError, KeyError, TypeError, AttributeError, NotBase64, RecursionError):
         # From None: the text of a JSON error shows a piece of the file.
         raise Unusable(
             f"keyring file {path} is damaged or no keyring: it was left as it is; restore it from a backup"
@@ -156,9 +162,7 @@ def _refuse_open_door(path: Path, status: os.stat_result) -> None:
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise Unusable(
-            "a key name has 1 to 64 letters, digits, dots, dashes and underscores, and starts with one of the first two"
-        )
+        raise Unusable("a key name has 1 to 64 letters, digits, dots, dashes or underscores, a letter or digit first")
 
 
 def _checked(name: str) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault.errors import CannotOpen, ConfigurationError, KeyUnavailable
 from vault.kms import keyring_file
-from vault.kms.keyring_file import KEY_SIZE, Unusable, kek_id
+from vault.kms.keyring_file import KEY_SIZE, Stamp, Unusable, kek_id
 from vault.ports import WrappedKey
 
 ALGORITHM: Final = "AES-256-GCM"
@@ -40,23 +40,21 @@ class LocalKms:
         Raises:
             ConfigurationError: The file is damaged, open to other users or not to us, or holds no such key.
         """
-        self._path, self._key_name, self._random = path, key_name, random
-        self._lock = Lock()
+        self._path = path.absolute()  # a daemon changes its working directory
+        self._key_name, self._random = key_name, random
         try:
-            if not path.exists():
-                keyring_file.create(path, key_name or DEFAULT_NAME, random(KEY_SIZE))
-            self._keys, self._stamp = keyring_file.read(path)
-            if key_name is not None and key_name not in self._keys.by_name:
-                known = ", ".join(sorted(self._keys.by_name))
-                raise Unusable(f"keyring file {path} holds no key {key_name!r}; it holds: {known}")
+            if keyring_file.stamp(self._path) is None:
+                keyring_file.create(self._path, key_name or DEFAULT_NAME, random(KEY_SIZE))
+            self._seen = self._read()
         except Unusable as error:
             raise ConfigurationError([str(error)]) from error
 
     def wrap(self, key: bytes, context: Mapping[str, str]) -> WrappedKey:
         """Wrap 32 bytes under the KEK in use, bound to ``context``. Raises ``KeyUnavailable``."""
-        kek_id, kek = self._in_use()
+        seen = self._look()
         nonce = self._random(_NONCE_SIZE)
-        return WrappedKey(kek_id, ALGORITHM, nonce + AESGCM(kek).encrypt(nonce, key, _associated(kek_id, context)))
+        ciphertext = AESGCM(seen.by_id[seen.in_use]).encrypt(nonce, key, _associated(seen.in_use, context))
+        return WrappedKey(seen.in_use, ALGORITHM, nonce + ciphertext)
 
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
         """Give the key back.
@@ -65,7 +63,7 @@ class LocalKms:
             KeyUnavailable: The KEK is not in the file, or the file cannot be used any more.
             CannotOpen: The context is another one, or the ciphertext is damaged.
         """
-        kek = self._by_id().get(wrapped.kek_id)
+        kek = self._look().by_id.get(wrapped.kek_id)
         if kek is None:
             raise KeyUnavailable(wrapped.kek_id, f"not in keyring file {self._path}", transient=False)
         if wrapped.algorithm != ALGORITHM or len(wrapped.ciphertext) < _NONCE_SIZE:
@@ -78,4 +76,54 @@ class LocalKms:
 
     def describe(self) -> str:
         """Name the KEK new keys are wrapped under, in full, without any secret. Raises ``KeyUnavailable``."""
-        return self._in_use()[0]
+        return self._look().in_use
+
+    def add_key(self, name: str) -> None:
+        """Add a fresh key to the file; it wraps nothing until it is made current. Raises ``ConfigurationError``."""
+        self._change(partial(keyring_file.add, self._path, name, self._random(KEY_SIZE)))
+
+    def set_current(self, name: str) -> None:
+        """Let this key of the file wrap, here and in every process whose URI names none.
+
+        Raises:
+            ConfigurationError: The file holds no such key, or cannot be written.
+        """
+        self._change(partial(keyring_file.set_current, self._path, name))
+
+    def _change(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except Unusable as error:
+            raise ConfigurationError([str(error)]) from error
+
+    def _look(self) -> _Seen:
+        """What the file says now, read again only when it was changed."""
+        if keyring_file.stamp(self._path) != self._seen.stamp:
+            try:
+                self._seen = self._read()
+            except Unusable as error:
+                raise KeyUnavailable("local:", str(error), transient=False) from error
+        return self._seen
+
+    def _read(self) -> _Seen:
+        keys, stamp = keyring_file.read(self._path)
+        name = self._key_name or keys.current
+        if name not in keys.by_name:
+            known = ", ".join(sorted(keys.by_name))
+            raise Unusable(f"keyring file {self._path} holds no key {name!r}; it holds: {known}")
+        return _Seen(kek_id(name, keys.by_name[name]), keys.by_id(), stamp)
+
+
+class _Seen(NamedTuple):
+    in_use: str
+    by_id: Mapping[str, bytes]
+    stamp: Stamp
+
+    def __repr__(self) -> str:
+        return f"_Seen(in_use={self.in_use!r})"
+
+
+def _associated(kek_id: str, context: Mapping[str, str]) -> bytes:
+    """Return the canonical bytes of a context: sorted by name, every part after its length."""
+    parts = [kek_id, *(part for item in sorted(context.items()) for part in item)]
+    return b"evergrant local wrap 1" + b"".join(len(part).to_bytes(4, "big") + part for part in map(str.encode, parts))

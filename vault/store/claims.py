@@ -41,13 +41,17 @@ SELECT d.connection_id, q.lease
         LIMIT q.rows FOR UPDATE SKIP LOCKED) d
 """
 _LOCK_ONE = """
-SELECT s.connection_id, %b::interval FROM evergrant.schedule s
- WHERE s.connection_id = %b AND s.lease_until <= now() AND s.next_at IS NOT NULL FOR UPDATE SKIP LOCKED
+SELECT s.connection_id, q.lease FROM unnest(%b::text[], %b::interval[]) AS q(client, lease)
+  JOIN evergrant.schedule s USING (client)
+ WHERE s.connection_id = %b AND s.lease_until <= now() AND s.next_at IS NOT NULL
+   FOR UPDATE OF s SKIP LOCKED
 """
 _LOCK_SUSPECT = """
-SELECT s.connection_id, %b::interval FROM evergrant.schedule s
- WHERE s.attempt >= 2 AND s.next_at <= now() AND s.lease_until <= now() AND s.client = ANY(%b)
- ORDER BY s.next_at LIMIT 1 FOR UPDATE SKIP LOCKED
+SELECT s.connection_id, q.lease FROM unnest(%b::text[], %b::interval[]) AS q(client, lease)
+  JOIN evergrant.schedule s USING (client)
+ WHERE s.attempt >= 2 AND s.next_at <= now() AND s.lease_until <= now()
+ ORDER BY s.next_at LIMIT 1
+   FOR UPDATE OF s SKIP LOCKED
 """
 _TAKE = """
 UPDATE evergrant.schedule s
@@ -63,7 +67,7 @@ RETURNING s.connection_id, g.tenant, k.owner, k.provider, s.client, g.client_id,
        s.epoch, s.attempt, s.failures, NULLIF(s.intent_at, now()),
        EXISTS (SELECT 1 FROM evergrant.candidate c WHERE c.connection_id = g.connection_id
                   AND c.consent = g.consent AND c.parent_fp = g.refresh_fp),
-       now(), s.lease_until, s.next_at,
+       now(), s.lease_until, s.next_at, s.urgent,
        k.id, k.purpose, k.state, k.tenant_key_id, k.wrapped
 """
 _OVERDUE = """
@@ -99,14 +103,14 @@ class PostgresClaims:
         claims.sort(key=_expires_at)
         return claims
 
-    def claim_one(self, connection_id: UUID, lease: timedelta) -> Claim | None:
+    def claim_one(self, connection_id: UUID, quotas: Sequence[Quota]) -> Claim | None:
         """See ``RefreshStore.claim_one``."""
-        claims = self._take(_LOCK_ONE, (lease, connection_id))
+        claims = self._take(_LOCK_ONE, ([q.client for q in quotas], [q.lease for q in quotas], connection_id))
         return claims[0] if claims else None
 
-    def claim_suspect(self, clients: Sequence[str], lease: timedelta) -> Claim | None:
+    def claim_suspect(self, quotas: Sequence[Quota]) -> Claim | None:
         """See ``RefreshStore.claim_suspect``."""
-        claims = self._take(_LOCK_SUSPECT, (lease, list(clients)))
+        claims = self._take(_LOCK_SUSPECT, ([q.client for q in quotas], [q.lease for q in quotas]))
         return claims[0] if claims else None
 
     def overdue(self, clients: Sequence[str]) -> Overdue:
@@ -160,6 +164,7 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         claimed_at,
         lease_until,
         due_at,
+        urgent,
         key_id,
         purpose,
         state,
@@ -192,6 +197,7 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         claimed_at,
         lease_until,
         due_at,
+        urgent,
     )
 
 

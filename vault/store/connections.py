@@ -251,6 +251,7 @@ def _grant_row(grant: NewGrant) -> Any:
         "token_type": grant.token_type,
         "expires_at": _now + grant.life,
         "refreshed_at": _now,
+        "stale_at": _now + (grant.life + (grant.refresh_in or grant.life)) / 2,
         "grant_ends_at": None if grant.grant_life is None else _now + grant.grant_life,
         "refresh_fp": grant.refresh_fp,
         "access_envelope": grant.access_envelope,

@@ -136,7 +136,7 @@ class PostgresKeys:
         key = data_key.c
         wanted = (
             sa.select(*DATA_KEY_COLUMNS)
-            .where(key.state == _CURRENT, key.purpose == "data", key.created_at <= sa.func.now() - age)
+            .where(key.state == _CURRENT, key.purpose == "grant", key.created_at <= sa.func.now() - age)
             .order_by(key.created_at)
             .limit(limit)
         )

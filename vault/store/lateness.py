@@ -26,7 +26,8 @@ SELECT g.status, g.consent, g.refresh_fp, g.version,
 _PUT = b"""
 UPDATE evergrant.oauth_grant
    SET status = %b, reason = NULL, version = %b, data_key_id = %b, refresh_fp = %b, access_envelope = %b,
-       refresh_envelope = %b, token_type = %b, refreshed_at = %b, expires_at = %b, grant_ends_at = %b
+       refresh_envelope = %b, token_type = %b, refreshed_at = %b, expires_at = %b, stale_at = %b,
+       grant_ends_at = %b
  WHERE connection_id = %b
 """
 _RESCHEDULE = b"""
@@ -155,6 +156,7 @@ def _put(cursor: psycopg.Cursor[Any], kept: Kept, status: Status) -> None:
         kept.token_type,
         kept.sent_at,
         kept.expires_at,
+        kept.next_at + (kept.expires_at - kept.next_at) / 2,
         kept.grant_ends_at,
         kept.connection_id,
     )

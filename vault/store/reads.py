@@ -29,6 +29,8 @@ _TOKEN = (
     oauth_grant.c.access_envelope,
     oauth_grant.c.token_type,
     oauth_grant.c.expires_at,
+    oauth_grant.c.refreshed_at,
+    oauth_grant.c.stale_at,
     sa.func.now(),
 )
 _KEY = (

@@ -35,7 +35,8 @@ stored AS (
   UPDATE evergrant.oauth_grant g
      SET status = 'active', reason = NULL, version = a.parent_version + 1, data_key_id = a.data_key_id,
          refresh_fp = a.refresh_fp, access_envelope = a.access_envelope, refresh_envelope = a.refresh_envelope,
-         token_type = a.token_type, refreshed_at = a.sent_at, expires_at = a.expires_at, grant_ends_at = a.grant_ends_at
+         token_type = a.token_type, refreshed_at = a.sent_at, expires_at = a.expires_at,
+         stale_at = a.next_at + (a.expires_at - a.next_at) / 2, grant_ends_at = a.grant_ends_at
     FROM scheduled JOIN answer a USING (connection_id)
    WHERE g.connection_id = scheduled.connection_id AND g.refresh_fp = a.parent_fp AND g.version = a.parent_version
      AND g.consent = a.consent AND g.status <> 'disconnected'

@@ -74,7 +74,7 @@ data_key = sa.Table(
         unique=True,
         postgresql_where=sa.text("state = 'current'"),
     ),
-    sa.Index("data_key_by_age", "created_at", postgresql_where=sa.text("state = 'current' AND purpose = 'data'")),
+    sa.Index("data_key_by_age", "created_at", postgresql_where=sa.text("state = 'current' AND purpose = 'grant'")),
     sa.Index("data_key_replaced", "id", postgresql_where=sa.text("state = 'previous'")),
 )
 
@@ -109,6 +109,7 @@ oauth_grant = sa.Table(
     _text("token_type", default="Bearer"),
     _instant("expires_at"),
     _instant("refreshed_at"),
+    _instant("stale_at"),
     _instant("grant_ends_at", nullable=True),
     _bytes("refresh_fp", nullable=True),
     _bytes("access_envelope", nullable=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import Any
 from urllib.parse import urlencode
 
@@ -90,6 +91,11 @@ def test_post_authentication_only(rig: Rig) -> None:
     answer = rig.post("token", {"grant_type": "refresh_token", "refresh_token": first}, headers)
     assert answer.status == 401
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
+    right = b64encode(":".join(rig.client().values()).encode()).decode()
+    answer = rig.post(
+        "token", {"grant_type": "refresh_token", "refresh_token": first}, {"Authorization": f"Basic {right}"}
+    )
+    assert answer.status == 401
     rig.rotate(first)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -127,6 +129,18 @@ def test_an_answer_that_was_read_is_not_lost(rig: Rig) -> None:
         connection.sendall(rig.refresh_request(rig.grant()))
         assert connection.recv(65536)
     rig.rotate(rig.grant("bob"))
+    assert rig.oracle.answers_lost() == []
+
+
+def test_an_answer_before_the_last_request_is_not_lost_by_a_reset(rig: Rig) -> None:
+    head = rig.refresh_request(rig.grant("bob")).partition(b"\r\n\r\n")[0]
+    with rig.connect() as connection:
+        connection.sendall(rig.refresh_request(rig.grant("alice")))
+        assert connection.recv(65536)
+        connection.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    rig.rotate(rig.grant("carol"))
     assert rig.oracle.answers_lost() == []
 
 

@@ -129,15 +129,20 @@ def test_a_process_of_its_own_is_steered_and_asked_like_a_thread(tmp_path: Path)
 def test_a_simulator_killed_and_started_again_remembers_every_grant(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     before = SimulatorProcess(log, {"acme": {}})
-    first = before.grant("acme", "alice")[0]["refresh_token"]
+    answer = before.grant("acme", "alice")[0]
+    first = answer["refresh_token"]
     before.grant("acme", "bob")
     before.kill_account("acme", "bob")
-    before.advance(5000)
+    time_of_death = before.advance(5000)
+    unexpired = before.grant("acme", "dora")[0]["access_token"]
     before.kill()
     with Simulator({"acme": {}}, log) as after:
         rig = Rig(after)
         assert rig.oracle.alive("alice")
         assert not rig.oracle.alive("bob")
+        assert after.now() >= time_of_death
+        assert rig.bearer(answer["access_token"]).status == 401
+        assert rig.bearer(unexpired).status == 200
         second = rig.rotate(first)
         rig.grant("carol")
         assert rig.refused(first)

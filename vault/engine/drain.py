@@ -1,0 +1,350 @@
+"""The drain: claims what is due, sends it, seals what comes back, until nothing is due or its time is over.
+
+One thread drives the network and the sealing, one claims ahead, one commits. A slow provider fills its own quota and nobody else's;
+a provider in trouble is not claimed for at all while its breaker is open.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+
+from vault import policy
+from vault.claims import Claim, Kept, Quota, Verdict
+from vault.engine.sealing import Prepared, Sealer
+from vault.engine.writer import Adoption, Condemnation, Work, Writer
+from vault.errors import CannotOpen, KeyUnavailable, StoreUnavailable
+from vault.metrics import claims as claims_metric
+from vault.metrics import refreshes
+from vault.model import Status
+from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, Refreshed, StepNeeded, Throttled
+from vault.policy import RefreshPolicy, Step
+from vault.ports import Exchange, Gate, Providers, RefreshStore, Spool, TokenEndpoint, Transport
+from vault.provider import Provider
+from vault.secret import Secret
+
+log = structlog.get_logger(__name__)
+
+POLL = timedelta(milliseconds=20)
+"""Longest sleep on the network while something else may come up."""
+TASTE = 16
+"""Rows asked for a client that had none a moment ago."""
+HOLD = timedelta(minutes=2)
+"""How long answers are held against a database that is away, before they are left to the spool."""
+
+
+class Sent(NamedTuple):
+    """What is remembered of a POST while it is in flight."""
+
+    claim: Claim
+    provider: Provider
+    spent: Secret
+    prepared: Prepared
+    sent_at: datetime
+
+
+class Tally(NamedTuple):
+    """What a drain did."""
+
+    claimed: int
+    refreshed: int
+    outcomes: dict[str, int]
+    settled: bool
+    """False: some answers were left to the spool."""
+
+
+class Tools(NamedTuple):
+    """What a drain works with."""
+
+    store: RefreshStore
+    transport: Transport
+    endpoint: TokenEndpoint
+    spool: Spool
+    gate: Gate
+    sealer: Sealer
+    providers: Providers
+    policy: RefreshPolicy
+    monotonic: Callable[[], float]
+    jitter: Callable[[], float]
+
+
+class Drain:
+    """One run of the engine, for one thread; made anew for each run."""
+
+    def __init__(self, tools: Tools, max_in_flight: int) -> None:
+        self._tools = tools
+        self._max_in_flight = max_in_flight
+        self._writer = Writer(tools.store, tools.spool, tools.sealer, tools.policy, tools.monotonic)
+        self._ready: deque[tuple[Claim, Provider]] = deque()
+        self._load: Counter[str] = Counter()
+        self._outcomes: Counter[str] = Counter()
+        self._claimed = 0
+        self._clock: tuple[datetime, float] | None = None
+        self._spool_writable = False
+
+    # ------------------------------------------------------------------------------------------------- entrances
+
+    def run(self, budget: timedelta) -> Tally:
+        """Refresh everything due; stops claiming after ``budget``, then ends what is in flight."""
+        supply = _Supply(self._tools, self._max_in_flight)
+        until = self._tools.monotonic() + budget.total_seconds()
+        try:
+            self._loop(supply, until)
+            self._take_suspects(until)
+        finally:
+            supply.close()
+            settled = self._finish()
+        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), settled)
+
+    def run_one(self, connection_id: UUID) -> Tally:
+        """Refresh one connection, due or not; one in other hands is left to them."""
+        try:
+            before = self._tools.monotonic()
+            self._alone(self._tools.store.claim_one(connection_id, _singles(self._tools)), before)
+        finally:
+            settled = self._finish()
+        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), settled)
+
+    def _finish(self) -> bool:
+        """End with nothing in flight: on an error what was sent is abandoned, which is a lost answer like any other."""
+        settled = self._writer.finish(HOLD)
+        refreshes.labels("stored").inc(self._writer.stored)
+        return settled
+
+    # ---------------------------------------------------------------------------------------------------- the loop
+
+    def _loop(self, supply: _Supply, until: float) -> None:
+        transport, monotonic = self._tools.transport, self._tools.monotonic
+        while True:
+            open_ended = monotonic() < until
+            supply.ask(self._load, len(self._ready), open_ended)
+            batch = supply.take()
+            if batch:
+                self._accept(batch.claims, batch.asked_at)
+            while self._ready and transport.in_flight < self._max_in_flight:
+                self._begin(*self._ready.popleft())
+            if transport.in_flight:
+                for exchange in transport.poll(POLL):
+                    self._end(exchange)
+            elif not self._ready:
+                if supply.idle(open_ended):
+                    return
+                supply.wait(POLL)
+
+    def _take_suspects(self, until: float) -> None:
+        """Take rows whose claims ended without a word one at a time: whichever kills us now is known by name."""
+        monotonic = self._tools.monotonic
+        while monotonic() < until:
+            before = monotonic()
+            claim = self._tools.store.claim_suspect(_singles(self._tools))
+            if claim is None:
+                return
+            self._alone(claim, before)
+
+    def _alone(self, claim: Claim | None, asked_at: float) -> None:
+        if claim is None:
+            return
+        self._accept([claim], asked_at)
+        while self._ready:
+            self._begin(*self._ready.popleft())
+        while self._tools.transport.in_flight:
+            for exchange in self._tools.transport.poll(POLL):
+                self._end(exchange)
+
+    # ---------------------------------------------------------------------------------------------- steps of a claim
+
+    def _accept(self, claims: Iterable[Claim], asked_at: float) -> None:
+        """Decide what each claim leads to (S3, S6), and queue what is to be sent."""
+        self._spool_writable = self._can_spool()
+        for claim in claims:
+            self._claimed += 1
+            self._clock = (claim.claimed_at, asked_at)
+            provider = self._tools.providers.get(claim.client)
+            decision = policy.after_claim(self._tools.policy, provider, claim)
+            if decision.step is Step.ADOPT:
+                self._put(Adoption(claim), "adopted")
+            elif decision.verdict is not None:
+                self._conclude(provider, decision.verdict, "waited")
+            else:
+                self._load[provider.name] += 1
+                self._ready.append((claim, provider))
+
+    def _begin(self, claim: Claim, provider: Provider) -> None:
+        """S1 and S3 for one claim, then S4."""
+        tools = self._tools
+        now = self._now()
+        if not policy.lease_suffices(tools.policy, provider, claim.lease_until - now) or not self._may_send(provider):
+            self._drop(provider, policy.give_back(claim), "given_back")
+            return
+        try:
+            prepared = tools.sealer.prepare(claim)
+            spent = tools.sealer.refresh_token(claim)
+        except (KeyUnavailable, CannotOpen, StoreUnavailable) as error:
+            self._drop(
+                provider, policy.unprepared(tools.policy, claim, type(error).__name__, tools.jitter()), "unprepared"
+            )
+            return
+        sent = Sent(claim, provider, spent, prepared, self._now())
+        deadline = policy.timing(tools.policy, provider).deadline
+        tools.gate.take(provider, 1)
+        tools.transport.start(tools.endpoint.refresh_request(provider, spent, sent, deadline))
+
+    def _end(self, exchange: Exchange) -> None:
+        """S4 to S7: read what came, keep it or judge it."""
+        sent = exchange.tag
+        assert isinstance(sent, Sent)  # noqa: S101  # the tag is what _begin gave
+        claim, provider = sent.claim, sent.provider
+        self._load[provider.name] -= 1
+        outcome = self._tools.endpoint.read(provider, exchange)
+        self._tell_gate(provider, outcome)
+        if isinstance(outcome, Refreshed):
+            kept = self._tools.sealer.keep(claim, provider, outcome.answer, sent.spent, sent.prepared, sent.sent_at)
+            self._spool(kept)
+            self._put(kept, "answered")
+            return
+        verdict = policy.after_outcome(self._tools.policy, provider, claim, outcome, self._now(), self._tools.jitter())
+        self._conclude(provider, verdict, type(outcome).__name__.lower())
+
+    def _may_send(self, provider: Provider) -> bool:
+        return self._spool_writable and self._tools.gate.room(provider) > 0
+
+    def _can_spool(self) -> bool:
+        try:
+            self._tools.spool.check()
+        except OSError as error:
+            log.error("spool.unwritable", error=type(error).__name__)  # noqa: TRY400  # the cause is all there is
+            return False
+        return True
+
+    def _spool(self, kept: Kept) -> None:
+        try:
+            self._tools.spool.append(kept)
+        except OSError as error:
+            log.error("spool.full", error=type(error).__name__)  # noqa: TRY400  # the answer goes on to the database
+
+    def _conclude(self, provider: Provider, verdict: Verdict, outcome: str) -> None:
+        client_id = provider.client.client_id if provider.client else ""
+        if verdict.conclusive and verdict.status is Status.NEEDS_RECONNECT:
+            self._put(Condemnation(verdict, client_id), outcome)
+        else:
+            self._put(verdict, outcome)
+
+    def _drop(self, provider: Provider, verdict: Verdict, outcome: str) -> None:
+        self._load[provider.name] -= 1
+        self._put(verdict, outcome)
+
+    def _put(self, work: Work, outcome: str) -> None:
+        self._outcomes[outcome] += 1
+        self._writer.put(work)
+
+    def _tell_gate(self, provider: Provider, outcome: Outcome) -> None:
+        gate = self._tools.gate
+        match outcome:
+            case Refreshed() | Dead() | StepNeeded():
+                gate.succeeded(provider)
+            case Misconfigured():
+                gate.failed(provider, operator=True, retry_after=None)
+            case Throttled(_, retry_after):
+                gate.failed(provider, operator=False, retry_after=retry_after)
+            case NotSent() | Ambiguous():
+                gate.failed(provider, operator=False, retry_after=None)
+
+    def _now(self) -> datetime:
+        """The database's time: what it was at the last claim, plus what has passed since we asked for that."""
+        assert self._clock is not None  # noqa: S101  # set by the first claim, before anything is sent
+        at, asked_at = self._clock
+        return at + timedelta(seconds=self._tools.monotonic() - asked_at)
+
+
+def _singles(tools: Tools) -> list[Quota]:
+    """One row of any client that may be sent to now."""
+    open_for_business = [p for p in tools.providers.all() if tools.gate.room(p)]
+    return [Quota(p.name, 1, policy.timing(tools.policy, p).lease) for p in open_for_business]
+
+
+class _Batch(NamedTuple):
+    claims: list[Claim]
+    asked_at: float
+
+
+class _Supply:
+    """Claims ahead on a thread of its own, so that the network never waits for the database."""
+
+    def __init__(self, tools: Tools, max_in_flight: int) -> None:
+        self._tools = tools
+        self._max_in_flight = max_in_flight
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="evergrant-claims")
+        self._pending: Future[_Batch] | None = None
+        self._dry = False
+        self._hungry: set[str] = set()
+        self._since: dict[str, datetime] = {}
+        self._swept_at = tools.monotonic()
+
+    def ask(self, load: Counter[str], ready: int, open_ended: bool) -> None:
+        """Ask for more rows, if there is room for them and none were asked for yet."""
+        free = self._max_in_flight - ready - self._tools.transport.in_flight
+        if self._pending is not None or self._dry or not open_ended or free < min(64, self._max_in_flight // 2):
+            return
+        self._pending = self._thread.submit(self._claim, self._quotas(load, free))
+
+    def take(self) -> _Batch | None:
+        """Return a batch that has come; raises what the claim raised."""
+        if self._pending is None or not self._pending.done():
+            return None
+        batch, self._pending = self._pending.result(), None
+        self._dry = not batch.claims and not self._since
+        if not batch.claims:
+            self._since.clear()  # before calling it dry, look once at everything
+        self._remember(batch.claims)
+        return batch
+
+    def idle(self, open_ended: bool) -> bool:
+        """Whether nothing is on its way and nothing more will be asked for."""
+        return self._pending is None and (self._dry or not open_ended)
+
+    def wait(self, timeout: timedelta) -> None:
+        """Sleep until a claim comes back, or for ``timeout``."""
+        if self._pending is not None:
+            try:
+                self._pending.exception(timeout.total_seconds())
+            except TimeoutError:
+                return
+
+    def close(self) -> None:
+        """Let go; rows of a claim still on its way are claimed again when their lease is over."""
+        self._thread.shutdown(wait=True)
+
+    def _claim(self, quotas: list[Quota]) -> _Batch:
+        asked_at = self._tools.monotonic()
+        claims = self._tools.store.claim(quotas)
+        claims_metric.inc(len(claims))
+        return _Batch(claims, asked_at)
+
+    def _quotas(self, load: Counter[str], free: int) -> list[Quota]:
+        """Share the room out: clients that had rows a moment ago split it, the others are tasted."""
+        now = self._tools.monotonic()
+        if now - self._swept_at > self._tools.policy.scan.total_seconds():
+            self._since.clear()
+            self._swept_at = now
+        share = max(TASTE, free // max(1, len(self._hungry))) if self._hungry else free
+        quotas = []
+        for provider in self._tools.providers.all():
+            room = min(self._tools.gate.room(provider), provider.max_in_flight - load[provider.name])
+            wanted = share if provider.name in self._hungry or not self._hungry else TASTE
+            if room > 0:
+                lease = policy.timing(self._tools.policy, provider).lease
+                quotas.append(Quota(provider.name, min(room, wanted, free), lease, self._since.get(provider.name)))
+        return quotas
+
+    def _remember(self, claims: list[Claim]) -> None:
+        self._hungry = {claim.client for claim in claims}
+        for claim in claims:
+            known = self._since.get(claim.client)
+            if not claim.urgent and (known is None or claim.due_at > known):
+                self._since[claim.client] = claim.due_at

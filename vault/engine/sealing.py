@@ -1,0 +1,129 @@
+"""Between a claim and a secret: opens the refresh token that is sent, seals the answer that comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+from zlib import crc32
+
+from vault import policy
+from vault.claims import Claim, Kept
+from vault.envelope import DataKey, context, open_envelope, seal
+from vault.keyring import CURRENT, Keyring
+from vault.model import Answer
+from vault.policy import RefreshPolicy
+from vault.ports import NewGrant
+from vault.provider import Provider
+from vault.secret import Secret
+
+ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field
+REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of a field
+
+
+def share_of(connection_id: UUID) -> float:
+    """Return a number in [0, 1) that spreads connections evenly and is the same on every machine."""
+    return crc32(connection_id.bytes) / 2**32
+
+
+class Prepared(NamedTuple):
+    """Keys in hand for one answer: whatever happens to the KMS or the cache meanwhile, it can be sealed."""
+
+    key: DataKey
+    fingerprint: Callable[[UUID, str], bytes]
+
+
+class Sealer:
+    """Opens and seals the two tokens of a grant."""
+
+    def __init__(self, keyring: Keyring, refresh_policy: RefreshPolicy) -> None:
+        self._keyring = keyring
+        self._policy = refresh_policy
+
+    def prepare(self, claim: Claim) -> Prepared:
+        """S1: take the keys the answer will be sealed with in hand, before anything is sent.
+
+        Raises:
+            KeyUnavailable: they cannot be had now.
+            CannotOpen: the wrapped key is damaged.
+        """
+        record = claim.data_key
+        if record.state == CURRENT:
+            key = self._keyring.key(record)
+        else:
+            key = self._keyring.sealing_key(record.tenant, record.owner, record.provider)
+        return Prepared(key, self._keyring.fingerprinter(claim.tenant))
+
+    def refresh_token(self, claim: Claim) -> Secret:
+        """Open the refresh token of a claim. Raises ``KeyUnavailable``, ``CannotOpen``."""
+        bound = context(claim.tenant, claim.connection_id, REFRESH_TOKEN)
+        plain = open_envelope(self._keyring.key(claim.data_key), claim.refresh_envelope or b"", bound, claim.version)
+        return Secret(plain.decode())
+
+    def keep(
+        self, claim: Claim, provider: Provider, answer: Answer, spent: Secret, prepared: Prepared, sent_at: datetime
+    ) -> Kept:
+        """Seal an answer for the row that was claimed.
+
+        Args:
+            claim: the claim it answers.
+            provider: whose answer it is.
+            answer: what was read from it.
+            spent: the refresh token that was sent; it stays the grant's when the answer brings none.
+            prepared: from ``prepare``.
+            sent_at: the database's time when the request left; the token's life is counted from here.
+        """
+        key = prepared.key
+        life = answer.expires_in or provider.default_life
+        refresh = answer.refresh_token or spent
+        version = claim.version + 1
+        connection_id, tenant = claim.connection_id, claim.tenant
+        due = policy.refresh_in(self._policy, provider, life, share_of(connection_id))
+        ends = sent_at + answer.refresh_expires_in if answer.refresh_expires_in else claim.grant_ends_at
+        access = answer.access_token.reveal().encode()
+        text = refresh.reveal()
+        return Kept(
+            connection_id,
+            tenant,
+            claim.epoch,
+            claim.consent,
+            claim.parent_fp or b"",
+            claim.version,
+            prepared.fingerprint(connection_id, text),
+            key.id,
+            seal(key, access, context(tenant, connection_id, ACCESS_TOKEN), version),
+            seal(key, text.encode(), context(tenant, connection_id, REFRESH_TOKEN), version),
+            answer.token_type,
+            None if answer.scopes is None else " ".join(answer.scopes),
+            sent_at,
+            sent_at + life,
+            sent_at + due,
+            ends,
+        )
+
+    def reseal(self, kept: Kept, version: int) -> Kept:
+        """Bind a kept answer to another version of its row. Raises ``KeyUnavailable``, ``CannotOpen``."""
+        key = self._keyring.opening_key(kept.data_key_id)
+        envelopes = []
+        for field, envelope in ((ACCESS_TOKEN, kept.access_envelope), (REFRESH_TOKEN, kept.refresh_envelope)):
+            bound = context(kept.tenant, kept.connection_id, field)
+            envelopes.append(seal(key, open_envelope(key, envelope, bound, kept.version), bound, version))
+        return kept._replace(parent_version=version - 1, access_envelope=envelopes[0], refresh_envelope=envelopes[1])
+
+    def first(self, grant: NewGrant, answer: Answer) -> NewGrant:
+        """Seal the tokens of a new consent into ``grant``, whose other fields are filled in. Raises ``KeyUnavailable``."""
+        key = self._keyring.sealing_key(grant.tenant, grant.owner, grant.provider)
+        access = context(grant.tenant, grant.connection_id, ACCESS_TOKEN)
+        sealed = grant._replace(
+            data_key_id=key.id,
+            access_envelope=seal(key, answer.access_token.reveal().encode(), access, grant.version),
+        )
+        if answer.refresh_token is None:
+            return sealed
+        text = answer.refresh_token.reveal()
+        refresh = context(grant.tenant, grant.connection_id, REFRESH_TOKEN)
+        return sealed._replace(
+            refresh_envelope=seal(key, text.encode(), refresh, grant.version),
+            refresh_fp=self._keyring.fingerprint(grant.tenant, grant.connection_id, text),
+        )

@@ -1,0 +1,221 @@
+"""Connecting an owner's account, and ending that: authorization code with PKCE (RFC 6749 section 4.1, RFC 7636)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+from typing import NamedTuple
+from uuid import UUID
+
+from vault import policy
+from vault.engine.sealing import Sealer, share_of
+from vault.envelope import context, open_envelope, seal
+from vault.errors import ConfigurationError, ConnectRefused, UnknownConnection
+from vault.jobs import Refresh
+from vault.keyring import Keyring
+from vault.model import Answer, Connection
+from vault.policy import RefreshPolicy
+from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Doorbell, NewGrant, Providers
+from vault.provider import Client, Provider
+from vault.secret import Secret
+
+ATTEMPT_LIFE = timedelta(minutes=10)
+"""A connect flow must be completed within this (REQUIREMENTS F1)."""
+VERIFIER = "code_verifier"
+FLOW_OWNER = ""
+"""Data keys of flows belong to no owner: most flows of a crawler's never become a connection."""
+SAVE_TRIES = 5
+
+
+class ConnectStart(NamedTuple):
+    """Where to send the owner, and what to remember in their browser's session."""
+
+    url: str
+    state: str
+    connection_id: UUID
+
+
+class Connecting:
+    """The use case behind ``begin``, ``complete`` and ``disconnect``, for one tenant. Thread-safe."""
+
+    def __init__(
+        self,
+        tenant: str,
+        store: ConnectionStore,
+        providers: Providers,
+        exchange: CodeExchange,
+        keyring: Keyring,
+        sealer: Sealer,
+        doorbell: Doorbell,
+        refresh_policy: RefreshPolicy,
+        *,
+        redirect_uri: str | None,
+        new_id: Callable[[], UUID],
+        new_token: Callable[[], str],
+    ) -> None:
+        self._tenant = tenant
+        self._store = store
+        self._providers = providers
+        self._exchange = exchange
+        self._keyring = keyring
+        self._sealer = sealer
+        self._doorbell = doorbell
+        self._policy = refresh_policy
+        self._redirect_uri = redirect_uri
+        self._new_id = new_id
+        self._new_token = new_token
+
+    def begin(
+        self,
+        provider_name: str,
+        *,
+        owner: str,
+        redirect_uri: str | None,
+        return_to: str | None,
+        scopes: Sequence[str] | None,
+        browser: str | None,
+        labels: Mapping[str, str],
+        reconnect: UUID | None,
+    ) -> ConnectStart:
+        """Start a flow; see ``Vault.begin``."""
+        provider = self._providers.get(provider_name)
+        redirect = redirect_uri or self._redirect_uri
+        if redirect is None:
+            raise ConfigurationError(["VAULT_REDIRECT_URI is not set and begin() was not given a redirect_uri"])
+        if return_to is not None and (not return_to.startswith("/") or return_to.startswith(("//", "/\\"))):
+            raise ConnectRefused("return_to", "it must be a path on this site, beginning with one slash")
+        if reconnect is not None:
+            self._check_reconnect(reconnect, owner, provider_name)
+        wanted = tuple(scopes) if scopes is not None else provider.scopes
+        state, verifier = self._new_token(), self._new_token()
+        connection_id = reconnect or self._new_id()
+        key = self._keyring.sealing_key(self._tenant, FLOW_OWNER, provider.name)
+        attempt = ConnectAttempt(
+            _digest(state),
+            self._tenant,
+            owner,
+            provider.name,
+            redirect,
+            return_to,
+            " ".join(wanted),
+            _digest(browser) if browser else None,
+            connection_id,
+            reconnect is not None,
+            key.id,
+            seal(key, verifier.encode(), context(self._tenant, connection_id, VERIFIER), 0),
+            labels,
+        )
+        self._store.save_attempt(attempt, ATTEMPT_LIFE)
+        url = self._exchange.authorization(provider, _client(provider), redirect, wanted, state, verifier)
+        return ConnectStart(url, state, connection_id)
+
+    def _check_reconnect(self, connection_id: UUID, owner: str, provider_name: str) -> None:
+        known = self._store.connection(self._tenant, connection_id)
+        if known is None:
+            raise UnknownConnection(connection_id)
+        if known.owner != owner or known.provider != provider_name:
+            raise ConnectRefused("other_connection", "a reconnect must name the owner and provider it was made with")
+
+    def complete(
+        self, *, state: str, code: str | None, browser: str | None, error: str | None, issuer: str | None
+    ) -> Connection:
+        """End a flow; see ``Vault.complete``."""
+        attempt = self._store.take_attempt(_digest(state))
+        if attempt is None or attempt.tenant != self._tenant:
+            raise ConnectRefused("unknown_state", "this flow is unknown, over ten minutes old, or was completed before")
+        if attempt.browser_digest is not None and not hmac.compare_digest(
+            attempt.browser_digest, _digest(browser or "")
+        ):
+            raise ConnectRefused("other_browser", "the flow was begun in another browser")
+        if error is not None or not code:
+            raise ConnectRefused("denied", "the owner or the provider did not agree")
+        provider = self._providers.get(attempt.provider)
+        if issuer is not None and provider.issuer is not None and issuer != provider.issuer:
+            raise ConnectRefused("other_issuer", "the answer came from another provider than the one asked (RFC 9207)")
+        answer = self._exchange.fetch(
+            provider, _client(provider), attempt.redirect_uri, Secret(code), self._verifier(attempt)
+        )
+        connection = self._save(provider, attempt, answer)
+        return replace(connection, return_to=attempt.return_to)
+
+    def _verifier(self, attempt: ConnectAttempt) -> Secret:
+        key = self._keyring.opening_key(attempt.data_key_id)
+        bound = context(attempt.tenant, attempt.connection_id, VERIFIER)
+        return Secret(open_envelope(key, attempt.verifier_envelope, bound, 0).decode())
+
+    def _save(self, provider: Provider, attempt: ConnectAttempt, answer: Answer) -> Connection:
+        """Seal and store; again when a refresh in flight moved the row's version on meanwhile: the new consent wins."""
+        for _ in range(SAVE_TRIES):
+            version = (self._store.grant_version(attempt.connection_id) or 0) + 1
+            grant = self._sealer.first(self._grant(provider, attempt, answer, version), answer)
+            if (connection := self._store.connect(grant)) is not None:
+                return connection
+        raise ConnectRefused("busy", "the connection changes too fast; start the flow again")
+
+    def _grant(self, provider: Provider, attempt: ConnectAttempt, answer: Answer, version: int) -> NewGrant:
+        life = answer.expires_in or provider.default_life
+        granted = attempt.scopes if answer.scopes is None else " ".join(answer.scopes)
+        due = policy.refresh_in(self._policy, provider, life, share_of(attempt.connection_id))
+        return NewGrant(
+            connection_id=attempt.connection_id,
+            tenant=attempt.tenant,
+            owner=attempt.owner,
+            provider=provider.name,
+            client=provider.name,
+            client_id=_client(provider).client_id,
+            account=answer.account,
+            requested_scopes=attempt.scopes,
+            granted_scopes=granted,
+            labels=attempt.labels,
+            version=version,
+            data_key_id=attempt.data_key_id,
+            access_envelope=b"",
+            refresh_envelope=None,
+            refresh_fp=None,
+            token_type=answer.token_type,
+            life=life,
+            refresh_in=due if answer.refresh_token else life,
+            grant_life=answer.refresh_expires_in or provider.grant_life,
+        )
+
+    def disconnect(self, connection_id: UUID) -> None:
+        """End a connection; see ``Vault.disconnect``."""
+        if not self._store.disconnect(self._tenant, connection_id):
+            raise UnknownConnection(connection_id)
+
+    def ask(self, connection_id: UUID, *, insist: bool) -> None:
+        """Make a refresh due now, durably, then ring; see ``Vault.enqueue``."""
+        if self._store.ask(self._tenant, connection_id, insist=insist) is None:
+            if self._store.connection(self._tenant, connection_id) is None:
+                raise UnknownConnection(connection_id)
+            return
+        self._doorbell.ring(Refresh.task, Refresh.lane, str(connection_id))
+
+    def connection(self, connection_id: UUID) -> Connection:
+        """Read one connection. Raises ``UnknownConnection``."""
+        found = self._store.connection(self._tenant, connection_id)
+        if found is None:
+            raise UnknownConnection(connection_id)
+        return found
+
+    def connections(
+        self, *, owner: str | None, provider: str | None, status: str | None, after: UUID | None, limit: int
+    ) -> list[Connection]:
+        """List connections; see ``Vault.connections``."""
+        return self._store.connections(
+            self._tenant, owner=owner, provider=provider, status=status, after=after, limit=limit
+        )
+
+
+def _client(provider: Provider) -> Client:
+    if provider.client is None:
+        name = f"VAULT_CLIENT_{provider.name.upper()}_ID"
+        raise ConfigurationError([f"{name} is not set: {provider.name} does not know who is asking"])
+    return provider.client
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode()).digest()

@@ -1,0 +1,71 @@
+"""Telling providers to forget tokens: of connections that ended, and of answers that came too late for one (RFC 7009)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from vault import policy
+from vault.engine.drain import Tools
+from vault.envelope import context, open_envelope
+from vault.errors import CannotOpen, UnknownProvider
+from vault.keyring import Keyring
+from vault.ports import Exchange, Revocation, RevocationStore
+from vault.secret import Secret
+
+BATCH = 100
+RETRY_AFTER = timedelta(minutes=5)
+TRIES = 20
+"""Then it is given up, which the audit says: the tokens end by themselves at the provider."""
+POLL = timedelta(milliseconds=100)
+REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of a field
+
+
+class Revoking:
+    """The use case behind revocation; one instance serves one thread at a time."""
+
+    def __init__(self, tools: Tools, store: RevocationStore, keyring: Keyring) -> None:
+        self._tools = tools
+        self._store = store
+        self._keyring = keyring
+
+    def run(self) -> int:
+        """Send what is due; returns how many came to an end. Sending one twice is harmless (RFC 7009, section 2.2)."""
+        ended = 0
+        for revocation in self._store.take_revocations(BATCH, RETRY_AFTER):
+            ended += self._start(revocation)
+        while self._tools.transport.in_flight:
+            for exchange in self._tools.transport.poll(POLL):
+                ended += self._finish(exchange)
+        return ended
+
+    def _start(self, revocation: Revocation) -> int:
+        try:
+            provider = self._tools.providers.get(revocation.provider)
+            key = self._keyring.opening_key(revocation.data_key_id)
+            bound = context(revocation.tenant, revocation.connection_id, REFRESH_TOKEN)
+            token = Secret(open_envelope(key, revocation.refresh_envelope, bound, revocation.version).decode())
+        except UnknownProvider:
+            return self._end(revocation, "provider_unknown")
+        except CannotOpen:
+            return self._end(revocation, "cannot_open")
+        deadline = policy.timing(self._tools.policy, provider).deadline
+        request = self._tools.endpoint.revoke_request(provider, token, revocation, deadline)
+        if request is None:
+            return self._end(revocation, "provider_has_no_endpoint")
+        self._tools.transport.start(request)
+        return 0
+
+    def _finish(self, exchange: Exchange) -> int:
+        revocation = exchange.tag
+        assert isinstance(revocation, Revocation)  # noqa: S101  # the tag is what _start gave
+        if exchange.status in (200, 204):
+            return self._end(revocation, "revoked")
+        if exchange.status in (400, 404):
+            return self._end(revocation, "unknown_to_provider")
+        if revocation.attempt >= TRIES:
+            return self._end(revocation, "given_up")
+        return 0
+
+    def _end(self, revocation: Revocation, outcome: str) -> int:
+        self._store.end_revocation(revocation, outcome)
+        return 1

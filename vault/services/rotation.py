@@ -1,0 +1,264 @@
+"""Rotating keys while everything stays open: tenant keys under a new KEK, and values under new data keys.
+
+Every step is one short transaction that swaps what it read and nothing else, and each leaves all values openable: a new
+key is proven before it is stored, an old one goes on opening until nothing refers to it. So a run may die anywhere, run
+twice at a time, or be started again; it takes up whatever the database says is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from datetime import timedelta
+from functools import partial
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import structlog
+
+from vault.claims import DataKeyRecord
+from vault.envelope import DataKey, context, open_envelope, seal
+from vault.errors import CannotOpen, KeyUnavailable
+from vault.keyring import Keyring
+from vault.ports import RotationStore, SealedGrant, TenantKeyRecord
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 200
+"""Rows a transaction (LIMITS, Rotating: 32,000 re-sealed grants a second at this size)."""
+OUTAGE: Final = 3
+"""So many tenants in a row whose KEK does not answer are an outage: the run ends, to be tried again later."""
+KEYS_ASIDE: Final = 10_000
+GRANTS_ASIDE: Final = 1_000
+"""So many rows that cannot be done end a run: they are read again with every batch, and somebody must look at them."""
+PROOF_LIMIT: Final = 1_000
+
+ACCESS_TOKEN: Final = "access_token"
+REFRESH_TOKEN: Final = "refresh_token"
+
+R = TypeVar("R")
+
+
+class Progress(NamedTuple):
+    """How far one run has come."""
+
+    keys: int = 0
+    """Tenant keys rewrapped, or data keys replaced."""
+    grants: int = 0
+    """Grants re-sealed under a new data key."""
+    cannot_open: int = 0
+    """Keys and grants that are damaged or not what their row says: an integrity alarm. They were left as they are."""
+    refused: int = 0
+    """Keys and grants whose KEK could not be had. They were left as they are, for a later run."""
+
+
+Report = Callable[[Progress], object]
+
+
+def _to_nobody(_: Progress) -> None: ...
+
+
+class KeyRotation:
+    """Rotates keys in bounded batches. Any number of these may run at a time, in any number of processes."""
+
+    def __init__(self, keyring: Keyring, store: RotationStore, *, monotonic: Callable[[], float]) -> None:
+        self._keyring, self._store, self._monotonic = keyring, store, monotonic
+
+    def rewrap(self, progress: Report = _to_nobody) -> int:
+        """Wrap every tenant key under the KEK in use: so many KMS calls as there are tenants, whatever they own.
+
+        Tenants whose KEK refuses, and keys that are damaged, are left as they are, counted and logged.
+
+        Args:
+            progress: Told after each batch.
+
+        Returns:
+            How many were rewrapped; ``remaining()`` proves whether any is left.
+
+        Raises:
+            KeyUnavailable: The KMS did not answer, for some keys or for all: run again later.
+            StoreUnavailable: The database cannot be reached.
+        """
+        kek_id = self._keyring.kek_id()
+        run = _Run(progress)
+        rows = _Rows(partial(self._store.tenant_keys_not_under, kek_id), lambda key: key.id, KEYS_ASIDE)
+        while keys := rows.batch():
+            for key in keys:
+                if run.attempt(key.tenant, partial(self._rewrap, key, kek_id)):
+                    run.add(keys=1)
+                else:
+                    rows.set_aside(key)
+            run.report()
+        run.end("tenant_keys_rewrapped", rows.exhausted)
+        return run.done.keys
+
+    def remaining(self) -> int:
+        """Count tenant keys under any other KEK, up to 1,000. At 0 the KEKs used before are not needed any more.
+
+        Raises ``KeyUnavailable`` when the KMS does not name the KEK in use.
+        """
+        return len(self._store.tenant_keys_not_under(self._keyring.kek_id(), PROOF_LIMIT))
+
+    def rotate_data_keys(
+        self, older_than: timedelta, progress: Report = _to_nobody, *, limit: int | None = None
+    ) -> int:
+        """Replace data keys past an age, and re-seal what stands under replaced ones, also what an earlier run left.
+
+        Grants keep their version: re-sealing changes nothing that a refresh compares. A grant that cannot be opened
+        stays as it is; it is counted and logged, and the run goes on.
+
+        Args:
+            older_than: Data keys of this age at least are replaced; zero: all there are.
+            progress: Told after each batch.
+            limit: Replace so many keys at most; None: no end.
+
+        Returns:
+            How many data keys were replaced.
+
+        Raises:
+            KeyUnavailable: The KMS did not answer, for some tenants or for all: run again later.
+            StoreUnavailable: The database cannot be reached.
+        """
+        run = _Run(progress)
+        aged = partial(self._aged, older_than, self._monotonic())
+        keys = _Rows(lambda n: self._store.data_keys_older_than(aged(), n), lambda key: key.id, KEYS_ASIDE)
+        grants = _Rows(self._store.grants_under_replaced_keys, _generation, GRANTS_ASIDE)
+        while batch := keys.batch(None if limit is None else limit - run.done.keys):
+            for key in batch:
+                if run.attempt(key.tenant, partial(self._replace, key)):
+                    run.add(keys=1)
+                else:
+                    keys.set_aside(key)
+            run.report()
+            self._reseal(grants, run)  # while the keys of this batch, old and new, are at hand
+        self._reseal(grants, run)
+        self._store.retire_unused_data_keys()
+        run.end("data_keys_rotated", keys.exhausted or grants.exhausted)
+        return run.done.keys
+
+    def _aged(self, older_than: timedelta, started: float) -> timedelta:
+        """The age counted from the start of the run, so that no key made by this very run ever reaches it."""
+        return older_than + timedelta(seconds=self._monotonic() - started)
+
+    def _rewrap(self, key: TenantKeyRecord, kek_id: str) -> bool:
+        wrapped = self._keyring.rewrap(key)
+        return self._store.rewrap_tenant_key(key.id, key.wrapped, wrapped) and wrapped.kek_id == kek_id
+
+    def _replace(self, old: DataKeyRecord) -> bool:
+        self._keyring.key(old)  # what cannot be opened must not be succeeded quietly
+        new = self._keyring.new_data_key(old.tenant, old.owner, old.provider)
+        self._keyring.key(new)  # proves that the new one opens before anything depends on it
+        if not self._store.replace_data_key(old, new):
+            return False
+        self._keyring.make_current(new)
+        return True
+
+    def _reseal(self, grants: _Rows[SealedGrant], run: _Run) -> None:
+        while batch := grants.batch():
+            pairs = []
+            for grant in batch:
+                resealed = run.attempt(grant.tenant, partial(self._resealed, grant))
+                if resealed is None:
+                    grants.set_aside(grant)
+                else:
+                    pairs.append((grant, resealed))
+            swapped = self._store.reseal(pairs) if pairs else 0
+            if swapped < len(
+                pairs
+            ):  # a refresh was quicker; what it wrote is another generation and comes back as such
+                for grant, _ in pairs:
+                    grants.set_aside(grant)
+            run.add(grants=swapped)
+            run.report()
+
+    def _resealed(self, grant: SealedGrant) -> SealedGrant:
+        old, new = self._keyring.opening_key(grant.data_key_id), self._sealing_key(grant)
+        return grant._replace(
+            data_key_id=new.id,
+            access_envelope=_under(new, old, grant, ACCESS_TOKEN, grant.access_envelope),
+            refresh_envelope=_under(new, old, grant, REFRESH_TOKEN, grant.refresh_envelope),
+        )
+
+    def _sealing_key(self, grant: SealedGrant) -> DataKey:
+        key = self._keyring.sealing_key(grant.tenant, grant.owner, grant.provider)
+        if key.id == grant.data_key_id:  # replaced by another process, and our cache does not know yet
+            key = self._keyring.current_key(grant.tenant, grant.owner, grant.provider)
+        return key
+
+
+class _Rows(Generic[R]):
+    """Rows that are left to do, in batches, without those this run has already failed to do."""
+
+    def __init__(self, read: Callable[[int], list[R]], identity: Callable[[R], Hashable], aside: int) -> None:
+        self._read, self._identity, self._aside_limit = read, identity, aside
+        self._aside: set[Hashable] = set()
+
+    def batch(self, limit: int | None = None) -> list[R]:
+        """Read the next rows; none: there are none, or too many had to be set aside."""
+        wanted = BATCH if limit is None else min(BATCH, limit)
+        if wanted <= 0 or self.exhausted:
+            return []
+        rows = self._read(wanted + len(self._aside))
+        return [row for row in rows if self._identity(row) not in self._aside][:wanted]
+
+    def set_aside(self, row: R) -> None:
+        """Do not try this row again in this run."""
+        self._aside.add(self._identity(row))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the run gave up on these rows before it had seen them all."""
+        return len(self._aside) >= self._aside_limit
+
+
+class _Run:
+    """The tally of one run: what was done, what could not be, and whether to go on."""
+
+    def __init__(self, progress: Report) -> None:
+        self.done = Progress()
+        self._progress = progress
+        self._unanswered: KeyUnavailable | None = None
+        self._silent_tenants: set[str] = set()
+
+    def attempt(self, tenant: str, work: Callable[[], R]) -> R | None:
+        """Do one row's work; None: it cannot be done now. Raises ``KeyUnavailable`` in an outage of the KMS."""
+        try:
+            result = work()
+        except CannotOpen:
+            self.add(cannot_open=1)
+            return None
+        except KeyUnavailable as error:
+            self.add(refused=1)
+            if error.transient:
+                self._unanswered = error
+                self._silent_tenants.add(tenant)
+            if len(self._silent_tenants) >= OUTAGE:
+                raise
+            return None
+        self._silent_tenants.clear()
+        return result
+
+    def add(self, *, keys: int = 0, grants: int = 0, cannot_open: int = 0, refused: int = 0) -> None:
+        """Count."""
+        more = (keys, grants, cannot_open, refused)
+        self.done = Progress(*(had + got for had, got in zip(self.done, more, strict=True)))
+
+    def report(self) -> None:
+        """Tell whoever watches."""
+        self._progress(self.done)
+
+    def end(self, event: str, exhausted: bool) -> None:
+        """Log how it ended, and raise if trying again will help."""
+        undone = self.done.cannot_open or self.done.refused or exhausted
+        (log.error if undone else log.info)(event, **self.done._asdict(), gave_up=exhausted)
+        if self._unanswered is not None:
+            raise self._unanswered
+
+
+def _generation(grant: SealedGrant) -> Hashable:
+    return grant.connection_id, grant.version, grant.data_key_id
+
+
+def _under(new: DataKey, old: DataKey, grant: SealedGrant, field: str, envelope: bytes | None) -> bytes | None:
+    if envelope is None:
+        return None
+    bound_to = context(grant.tenant, grant.connection_id, field)
+    return seal(new, open_envelope(old, envelope, bound_to, grant.version), bound_to, grant.version)

@@ -1,0 +1,69 @@
+"""Revocations waiting for a provider, and rows that have had their day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from vault.ports import Revocation
+from vault.store.audit import audit_row
+from vault.store.engine import Database
+from vault.store.tables import audit, candidate, connect_attempt, oauth_grant, revocation
+
+CANDIDATE_LIFE = timedelta(days=30)
+"""A candidate is kept this long: it is only tried when the row's own refresh token has been rejected."""
+_now = sa.func.now()
+
+
+class PostgresUpkeep:
+    """``RevocationStore`` and ``CleanupStore`` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take_revocations(self, limit: int, lease: timedelta) -> list[Revocation]:
+        """See ``RevocationStore.take_revocations``."""
+        due = (
+            sa.select(revocation.c.id)
+            .where(revocation.c.next_at <= _now)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        take = (
+            revocation.update()
+            .where(revocation.c.id.in_(due.scalar_subquery()))
+            .values(attempt=revocation.c.attempt + 1, next_at=_now + lease)
+            .returning(*[revocation.c[name] for name in Revocation._fields])
+        )
+        with self._database.begin() as transaction:
+            return [Revocation(*row) for row in transaction.execute(take)]
+
+    def end_revocation(self, ended: Revocation, outcome: str) -> None:
+        """See ``RevocationStore.end_revocation``."""
+        with self._database.begin() as transaction:
+            if transaction.execute(revocation.delete().where(revocation.c.id == ended.id)).rowcount:
+                detail = {"outcome": outcome, "attempt": ended.attempt}
+                row = audit_row(ended.tenant, "connection.revoked", ended.connection_id, detail)
+                transaction.execute(audit.insert().values(row))
+
+    def sweep(self, *, dry_run: bool) -> Mapping[str, int]:
+        """See ``CleanupStore.sweep``."""
+        over = sa.exists().where(
+            oauth_grant.c.connection_id == candidate.c.connection_id, oauth_grant.c.consent > candidate.c.consent
+        )
+        outdated: dict[str, tuple[sa.Table, Any]] = {
+            "connect_attempts": (connect_attempt, connect_attempt.c.expires_at <= _now),
+            "candidates": (candidate, sa.or_(candidate.c.kept_at < _now - CANDIDATE_LIFE, over)),
+        }
+        removed = {}
+        with self._database.begin() as transaction:
+            for name, (table, condition) in outdated.items():
+                if dry_run:
+                    counted = sa.select(sa.func.count()).select_from(table).where(condition)
+                    removed[name] = transaction.scalar(counted) or 0
+                else:
+                    removed[name] = transaction.execute(table.delete().where(condition)).rowcount
+        return removed
