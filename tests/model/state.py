@@ -14,6 +14,10 @@ from vault.claims import Verdict
 from vault.model import Status
 
 
+FREE = -5_000_000
+"""Lease end of a row that has been in nobody's hands for as long as anybody asks: one scan."""
+
+
 class Token(NamedTuple):
     """A refresh token at the provider; its id is its place in the order of issue."""
 

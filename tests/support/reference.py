@@ -1,6 +1,6 @@
-"""The formats at rest once more, written from their description with other building blocks: the second opinion of the vectors.
+"""The formats at rest once more, from their description and with other building blocks: a second opinion.
 
-Nothing of ``vault`` is imported here. Where the product expands with a prekeyed HMAC and reads by slices, this one calls
+Nothing of ``vault`` is imported here. Where the product expands with a prekeyed HMAC and cuts slices, this one calls
 HKDFExpand and packs by ``struct``.
 """
 

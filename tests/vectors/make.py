@@ -10,7 +10,7 @@ from tests.support import reference
 
 DATA_KEY_ID = UUID("00112233-4455-6677-8899-aabbccddeeff")
 SUBJECT = UUID("0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0")
-DATA_KEY = bytes(range(0x00, 0x20))
+DATA_KEY = bytes(range(0x20))
 TENANT_KEY = bytes(range(0x20, 0x40))
 KEK = bytes(range(0x40, 0x60))
 FINGERPRINT_KEY = bytes(range(0x60, 0x80))

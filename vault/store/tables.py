@@ -124,7 +124,7 @@ schedule = sa.Table(
     metadata,
     _connection_id(),
     _text("client"),
-    sa.Column("urgent", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("urgent", sa.Boolean, nullable=False, server_default=sa.text("false")),
     _instant("next_at", nullable=True),
     sa.Column("lease_until", sa.DateTime(timezone=True), nullable=False, server_default=NEVER_LEASED),
     sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
@@ -207,11 +207,3 @@ audit = sa.Table(
     sa.Column("detail", JSONB, nullable=False, server_default=sa.text("'{}'")),
     sa.Index("audit_by_connection", "connection_id", "id"),
 )
-
-INLINE = (
-    ("oauth_grant", "access_envelope"),
-    ("oauth_grant", "refresh_envelope"),
-    ("candidate", "access_envelope"),
-    ("candidate", "refresh_envelope"),
-)
-"""Columns stored without compression, which gains nothing on ciphertext, and inline up to the tuple target."""

@@ -1,0 +1,79 @@
+"""What every KMS must do, whoever makes it. A new adapter joins by a line in ``kms``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_keys import FakeKms
+from vault.errors import CannotOpen, KeyUnavailable
+from vault.kms.local import LocalKms
+from vault.ports import Kms
+
+CONTEXT = {"app": "evergrant", "tenant": "acme", "purpose": "tenant-key", "key_id": "7"}
+KEY = os.urandom(32)
+
+
+@pytest.fixture(params=["local", "fake"])
+def kms(request: pytest.FixtureRequest, tmp_path: Path) -> Kms:
+    makers: dict[str, Callable[[], Kms]] = {"local": lambda: LocalKms(tmp_path / "keyring.json"), "fake": FakeKms}
+    return makers[request.param]()
+
+
+def test_a_wrapped_key_comes_back(kms: Kms) -> None:
+    assert kms.unwrap(kms.wrap(KEY, CONTEXT), CONTEXT) == KEY
+
+
+def test_the_order_of_a_context_means_nothing(kms: Kms) -> None:
+    wrapped = kms.wrap(KEY, CONTEXT)
+    assert kms.unwrap(wrapped, dict(reversed(list(CONTEXT.items())))) == KEY
+
+
+def test_wrapping_shows_nothing_of_the_key_and_never_repeats_itself(kms: Kms) -> None:
+    first, second = kms.wrap(KEY, CONTEXT), kms.wrap(KEY, CONTEXT)
+    assert KEY not in first.ciphertext
+    assert first.ciphertext != second.ciphertext
+
+
+def test_a_wrapped_key_names_the_kek_that_describe_names(kms: Kms) -> None:
+    assert kms.wrap(KEY, CONTEXT).kek_id == kms.describe()
+    assert kms.wrap(KEY, CONTEXT).algorithm
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {**CONTEXT, "tenant": "umbra"},
+        {**CONTEXT, "key_id": "8"},
+        {**CONTEXT, "purpose": "backup"},
+        {**CONTEXT, "more": ""},
+        {name: value for name, value in CONTEXT.items() if name != "app"},
+        {},
+        {**CONTEXT, "app": "evergranttenant", "tenant": "acme"},
+    ],
+    ids=["tenant", "key", "purpose", "more", "less", "none", "shifted"],
+)
+def test_another_context_is_refused(kms: Kms, elsewhere: dict[str, str]) -> None:
+    with pytest.raises(CannotOpen):
+        kms.unwrap(kms.wrap(KEY, CONTEXT), elsewhere)
+
+
+def test_a_damaged_ciphertext_is_refused(kms: Kms) -> None:
+    wrapped = kms.wrap(KEY, CONTEXT)
+    for position in (0, 12, len(wrapped.ciphertext) - 1):
+        damaged = bytearray(wrapped.ciphertext)
+        damaged[position] ^= 1
+        with pytest.raises(CannotOpen):
+            kms.unwrap(wrapped._replace(ciphertext=bytes(damaged)), CONTEXT)
+    with pytest.raises(CannotOpen):
+        kms.unwrap(wrapped._replace(ciphertext=wrapped.ciphertext[:-1]), CONTEXT)
+
+
+def test_a_kek_nobody_knows_is_unavailable_for_good_and_named(kms: Kms) -> None:
+    with pytest.raises(KeyUnavailable) as refusal:
+        kms.unwrap(kms.wrap(KEY, CONTEXT)._replace(kek_id="nobody's"), CONTEXT)
+    assert not refusal.value.transient
+    assert "nobody's" in str(refusal.value)

@@ -1,0 +1,169 @@
+"""What each transaction of the store does to the world, as ``vault.store`` does it: whole, or not at all."""
+
+from __future__ import annotations
+
+from tests.model.provider import Mode, is_accepted, revoke
+from tests.model.rules import Decisions
+from tests.model.state import FREE, Held, Row, State, Taken, Worker
+from vault.model import Status
+from vault.policy import Place
+
+ENDED = (Status.NEEDS_RECONNECT, Status.DISCONNECTED)
+
+
+def is_due(state: State, *, asked: bool) -> bool:
+    """Whether a claim would take the row. A healthy row whose rounds are over is left alone, which ends the story."""
+    row = state.row
+    if row.due is None or row.lease > 0 or row.status in ENDED or row.token is None:
+        return False
+    if state.rounds == 0 and row.status is Status.ACTIVE and row.intent != row.token:
+        return False
+    return asked or row.due <= 0
+
+
+def claim(decisions: Decisions, state: State) -> tuple[State, Taken]:
+    """S2: lease, epoch, intent."""
+    row = state.row
+    assert row.token is not None
+    doubt = row.intent_at if row.intent == row.token else None
+    attempt = min(row.attempt + 1, decisions.numbers.quarantine_after + 2)
+    put_off = row.attempt >= decisions.numbers.quarantine_after
+    candidate = any(c.parent == row.token for c in row.candidates)
+    taken = Taken(
+        row.token, row.consent, row.status, row.expires, doubt, attempt, candidate, claimed=0, lease=decisions.lease
+    )
+    row = row._replace(
+        lease=decisions.lease,
+        attempt=attempt,
+        intent=row.token,
+        intent_at=0 if doubt is None else doubt,
+        due=decisions.quarantine if put_off else row.due,
+    )
+    return outdated(state._replace(row=row), epoch=True), taken
+
+
+def settle(decisions: Decisions, state: State, held: Held) -> tuple[State, bool]:
+    """S5, the fast path: store under our own claim, or not at all."""
+    row = state.row
+    if not held.epoch and decisions.rules.settles_by_epoch:
+        return state, False
+    row = row._replace(lease=FREE, due=_due(decisions, held), attempt=0, intent=None, intent_at=0)
+    fits = row.token == held.parent and held.version and row.consent == held.consent
+    if not fits or row.status is Status.DISCONNECTED:
+        return state._replace(row=row), False
+    return _put(state._replace(row=row), held), True
+
+
+def settle_late(decisions: Decisions, mode: Mode, state: State, held: Held) -> tuple[State, Place]:
+    """S5 for what did not fit, under the row's lock."""
+    place = decisions.place(held, state.row)
+    if place is Place.ROW:
+        return _reschedule(decisions, _put(state, held), held), place
+    if place is Place.CANDIDATE:
+        return _keep_candidate(state, held), place
+    if place is Place.REVOKE:
+        families = revoke(mode, state.tokens, state.families, held.token)
+        return state._replace(families=families), place
+    return state, place
+
+
+def end(state: State, worker: Worker) -> State:
+    """S6: a verdict, by epoch."""
+    taken, verdict, row = worker.taken, worker.end, state.row
+    assert taken is not None
+    assert verdict is not None
+    if not taken.epoch:
+        return state
+    clear = verdict.unspent and taken.doubt is None
+    row = row._replace(
+        lease=FREE,
+        due=verdict.wait,
+        attempt=row.attempt if verdict.status is Status.QUARANTINED else 0,
+        intent=None if clear else row.intent,
+        intent_at=0 if clear else row.intent_at,
+    )
+    if row.consent == taken.consent and row.status is not Status.DISCONNECTED:
+        row = row._replace(status=verdict.status)
+    return state._replace(row=row)
+
+
+def condemn(decisions: Decisions, state: State, taken: Taken, *, spooled: bool) -> tuple[State, bool]:
+    """S7: dead, if that is conclusive under the row's lock."""
+    row = state.row
+    if not decisions.is_conclusive(taken, row, candidates=bool(row.candidates), spooled=spooled):
+        return state, False
+    return state._replace(row=row._replace(status=Status.NEEDS_RECONNECT, due=None, lease=FREE, attempt=0)), True
+
+
+def adopt(decisions: Decisions, state: State, taken: Taken) -> tuple[State, bool]:
+    """Put the newest candidate into the row, under our claim."""
+    row = state.row
+    if not row.candidates or not taken.epoch or not taken.version or row.consent != taken.consent:
+        return state, False
+    newest, *others = row.candidates
+    state = state._replace(row=row._replace(candidates=tuple(others)))
+    return _reschedule(decisions, _put(state, newest), newest), True
+
+
+def reconnect(decisions: Decisions, state: State, token: int) -> State:
+    """A new consent takes the old one's place."""
+    row = Row(Status.ACTIVE, state.row.consent + 1, token, decisions.life, decisions.next, FREE)
+    state = state._replace(row=row, stored=state.stored | 1 << token)
+    return outdated(state, epoch=True, version=True)
+
+
+def disconnect(mode: Mode, state: State) -> State:
+    """Secrets go, and the provider is told."""
+    row = state.row
+    families = state.families
+    if row.token is not None:
+        families = revoke(mode, state.tokens, families, row.token)
+    row = Row(Status.DISCONNECTED, row.consent, None, 0, None, FREE)
+    return outdated(state._replace(row=row, families=families), epoch=True, version=True)
+
+
+def outdated(state: State, *, epoch: bool = False, version: bool = False) -> State:
+    """The row's epoch or version moved on: what was made under the old one no longer is under the row's."""
+
+    def held(h: Held) -> Held:
+        return h._replace(epoch=h.epoch and not epoch, version=h.version and not version)
+
+    def worker(w: Worker) -> Worker:
+        t = w.taken
+        if t is not None:
+            t = t._replace(epoch=t.epoch and not epoch, version=t.version and not version)
+        return w._replace(taken=t, held=w.held and held(w.held), orphans=tuple(map(held, w.orphans)))
+
+    row = state.row
+    if row.candidates:
+        row = row._replace(candidates=tuple(map(held, row.candidates)))
+    return state._replace(row=row, workers=tuple(map(worker, state.workers)))
+
+
+def holds_a_live_token(mode: Mode, state: State) -> bool:
+    """Whether the row's refresh token would be accepted."""
+    token = state.row.token
+    return token is not None and is_accepted(mode, state.tokens, state.families, token)
+
+
+def _put(state: State, held: Held) -> State:
+    row = state.row._replace(status=Status.ACTIVE, token=held.token, expires=held.expires)
+    state = state._replace(row=row, stored=state.stored | 1 << held.token, rounds=max(0, state.rounds - 1))
+    return outdated(state, version=True)
+
+
+def _reschedule(decisions: Decisions, state: State, held: Held) -> State:
+    row = state.row._replace(lease=FREE, due=_due(decisions, held), attempt=0, intent=None, intent_at=0)
+    return outdated(state._replace(row=row), epoch=True)
+
+
+def _due(decisions: Decisions, held: Held) -> int:
+    return max(held.expires - decisions.life + decisions.next, 0)
+
+
+def _keep_candidate(state: State, held: Held) -> State:
+    row = state.row
+    if all(c.token != held.token for c in row.candidates):
+        kept = (held._replace(epoch=False), *row.candidates)
+        row = row._replace(candidates=tuple(sorted(kept, key=lambda c: -c.expires)))
+    return state._replace(row=row._replace(due=0 if row.due is None else min(row.due, 0)))

@@ -1,0 +1,239 @@
+"""A KMS and a key store made of dictionaries, which fail exactly when told to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from vault.claims import DataKeyRecord
+from vault.errors import CannotOpen, KeyUnavailable, VaultError
+from vault.keyring import Keyring
+from vault.ports import SealedGrant, TenantKeyRecord, WrappedKey
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def pass_by(self, time: timedelta | float) -> None:
+        self.seconds += time.total_seconds() if isinstance(time, timedelta) else time
+
+
+class FakeKms:
+    """Holds KEKs ``kek-1``, ``kek-2``, …; counts its calls and answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.in_use = "kek-1"
+        self.keks = {f"kek-{n}": bytes([n]) * 32 for n in (1, 2)}
+        self.calls: list[tuple[str, str]] = []
+        """Operation and tenant of every call, answered or not."""
+        self.failures: dict[str, VaultError] = {}
+        """What calls for a tenant end with; for all tenants under ``*``."""
+        self.during_call: Callable[[str], None] = lambda tenant: None
+        self._nonces = itertools.count(1)
+
+    def unavailable(self, tenant: str = "*", *, transient: bool) -> None:
+        self.failures[tenant] = KeyUnavailable("kek-1", "throttled" if transient else "denied", transient=transient)
+
+    def recover(self) -> None:
+        self.failures.clear()
+
+    def count(self, operation: str) -> int:
+        return sum(1 for done, _ in self.calls if done == operation)
+
+    def wrap(self, key: bytes, context: Mapping[str, str]) -> WrappedKey:
+        self._answer("wrap", context)
+        nonce = next(self._nonces).to_bytes(12, "big")
+        ciphertext = AESGCM(self.keks[self.in_use]).encrypt(nonce, key, self._canonical(context))
+        return WrappedKey(self.in_use, "fake", nonce + ciphertext)
+
+    def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
+        self._answer("unwrap", context)
+        nonce, ciphertext = wrapped.ciphertext[:12], wrapped.ciphertext[12:]
+        if wrapped.kek_id not in self.keks:
+            raise KeyUnavailable(wrapped.kek_id, "destroyed", transient=False)
+        try:
+            return AESGCM(self.keks[wrapped.kek_id]).decrypt(nonce, ciphertext, self._canonical(context))
+        except InvalidTag:
+            raise CannotOpen from None
+
+    def describe(self) -> str:
+        return self.in_use
+
+    def _answer(self, operation: str, context: Mapping[str, str]) -> None:
+        tenant = context.get("tenant", "")
+        self.calls.append((operation, tenant))
+        self.during_call(tenant)
+        failure = self.failures.get(tenant) or self.failures.get("*")
+        if failure is not None:
+            raise failure
+
+    @staticmethod
+    def _canonical(context: Mapping[str, str]) -> bytes:
+        return json.dumps(dict(context), sort_keys=True).encode()
+
+
+class Killed(BaseException):
+    """The process ended here, as by SIGKILL: between two calls of the store."""
+
+
+class FakeKeys:
+    """``KeyStore`` and ``RotationStore``: each call is a transaction, as in the database."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.tenant_keys: dict[UUID, TenantKeyRecord] = {}
+        self.data_keys: dict[UUID, DataKeyRecord] = {}
+        self.made_at: dict[UUID, float] = {}
+        self.grants: dict[UUID, SealedGrant] = {}
+        self.reads: list[str] = []
+        self.calls_left: int | None = None
+        """So many calls are answered, then the process is killed; None: it lives."""
+        self.before_swap: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._lock = threading.RLock()
+
+    # -- KeyStore
+
+    def tenant_key(self, key_id: UUID) -> TenantKeyRecord | None:
+        self._call("tenant_key")
+        return self.tenant_keys.get(key_id)
+
+    def current_tenant_key(self, tenant: str) -> TenantKeyRecord | None:
+        self._call("current_tenant_key")
+        with self._lock:
+            found = [r for r in self.tenant_keys.values() if r.tenant == tenant and r.state == "current"]
+        return found[0] if found else None
+
+    def add_tenant_key(self, record: TenantKeyRecord) -> TenantKeyRecord:
+        self._call("add_tenant_key")
+        with self._lock:
+            winner = self.current_tenant_key(record.tenant)
+            return winner or self.tenant_keys.setdefault(record.id, record)
+
+    def data_key(self, key_id: UUID) -> DataKeyRecord | None:
+        self._call("data_key")
+        return self.data_keys.get(key_id)
+
+    def current_data_key(self, tenant: str, owner: str, provider: str, purpose: str) -> DataKeyRecord | None:
+        self._call("current_data_key")
+        wanted = (tenant, owner, provider, purpose, "current")
+        with self._lock:
+            found = [r for r in self.data_keys.values() if r[1:6] == wanted]
+        return found[0] if found else None
+
+    def add_data_key(self, record: DataKeyRecord) -> DataKeyRecord:
+        self._call("add_data_key")
+        with self._lock:
+            winner = self.current_data_key(record.tenant, record.owner, record.provider, record.purpose)
+            if winner is None:
+                winner = self.data_keys[record.id] = record
+                self.made_at[record.id] = self._clock()
+            return winner
+
+    # -- RotationStore
+
+    def tenant_keys_not_under(self, kek_id: str, limit: int) -> list[TenantKeyRecord]:
+        self._call("tenant_keys_not_under")
+        return [r for r in self.tenant_keys.values() if r.wrapped.kek_id != kek_id][:limit]
+
+    def rewrap_tenant_key(self, key_id: UUID, old: WrappedKey, new: WrappedKey) -> bool:
+        self._call("rewrap_tenant_key")
+        self.before_swap()
+        with self._lock:
+            if self.tenant_keys[key_id].wrapped != old:
+                return False
+            self.tenant_keys[key_id] = self.tenant_keys[key_id]._replace(wrapped=new)
+            return True
+
+    def data_keys_older_than(self, age: timedelta, limit: int) -> list[DataKeyRecord]:
+        self._call("data_keys_older_than")
+        before = self._clock() - age.total_seconds()
+        with self._lock:
+            return [
+                r
+                for r in self.data_keys.values()
+                if r.state == "current" and r.purpose == "grant" and self.made_at[r.id] <= before
+            ][:limit]
+
+    def replace_data_key(self, old: DataKeyRecord, new: DataKeyRecord) -> bool:
+        self._call("replace_data_key")
+        self.before_swap()
+        with self._lock:
+            if self.data_keys[old.id].state != "current":
+                return False
+            self.data_keys[old.id] = old._replace(state="previous")
+            self.data_keys[new.id] = new
+            self.made_at[new.id] = self._clock()
+            return True
+
+    def grants_under_replaced_keys(self, limit: int) -> list[SealedGrant]:
+        self._call("grants_under_replaced_keys")
+        with self._lock:
+            return [g for g in self.grants.values() if self.data_keys[g.data_key_id].state == "previous"][:limit]
+
+    def reseal(self, grants: Sequence[tuple[SealedGrant, SealedGrant]]) -> int:
+        self._call("reseal")
+        self.before_swap()
+        with self._lock:
+            fitting = [(old, new) for old, new in grants if self.grants[old.connection_id] == old]
+            self.grants.update({new.connection_id: new for _, new in fitting})
+            return len(fitting)
+
+    def retire_unused_data_keys(self) -> int:
+        self._call("retire_unused_data_keys")
+        with self._lock:
+            used = {g.data_key_id for g in self.grants.values()}
+            unused = [r for r in self.data_keys.values() if r.state == "previous" and r.id not in used]
+            self.data_keys.update({r.id: r._replace(state="retired") for r in unused})
+            return len(unused)
+
+    def _call(self, name: str) -> None:
+        self.reads.append(name)
+        if self.calls_left is not None:
+            if self.calls_left == 0:
+                raise Killed
+            self.calls_left -= 1
+
+
+def counting_ids(start: int = 1) -> Callable[[], UUID]:
+    """Ids 1, 2, 3, …, so that a failure is readable."""
+    numbers = itertools.count(start)
+    return lambda: UUID(int=next(numbers))
+
+
+class Rig:
+    """A keyring over fakes, with a clock in the hand of the test."""
+
+    def __init__(self, *, life: timedelta = timedelta(minutes=5), capacity: int = 10_000) -> None:
+        self.clock, self.kms = Clock(), FakeKms()
+        self.keys = FakeKeys(self.clock)
+        self._life, self._capacity = life, capacity
+        self._random, self._new_id = itertools.count(1), counting_ids()
+        self.keyring = self.another_process()
+
+    def another_process(self) -> Keyring:
+        """A keyring with nothing in it, over the same KMS and the same store."""
+        return Keyring(
+            self.kms,
+            self.keys,
+            monotonic=self.clock,
+            random=self._bytes,
+            new_id=self._new_id,
+            life=self._life,
+            capacity=self._capacity,
+        )
+
+    def _bytes(self, size: int) -> bytes:
+        return next(self._random).to_bytes(size, "big")

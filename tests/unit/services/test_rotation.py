@@ -1,0 +1,336 @@
+"""Rotation: new keys come in, old values stay open, wherever a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.fake_keys import Killed, Rig
+from vault.envelope import context, key_id, open_envelope, seal
+from vault.errors import CannotOpen, KeyUnavailable
+from vault.keyring import Keyring
+from vault.ports import SealedGrant
+from vault.services.rotation import BATCH, KeyRotation, Progress
+
+DAY = timedelta(days=1)
+MONTH = timedelta(days=30)
+
+
+def rotation(rig: Rig, keyring: Keyring | None = None) -> KeyRotation:
+    return KeyRotation(keyring or rig.keyring, rig.keys, monotonic=rig.clock)
+
+
+def add_grant(rig: Rig, number: int, *, tenant: str = "acme", owner: str | None = None, refresh: bool = True) -> UUID:
+    connection_id = UUID(int=10_000 + number)
+    owner = owner or f"owner-{number}"
+    key = rig.keyring.sealing_key(tenant, owner, "spotify")
+    version = number % 7
+    access, refresh_token = (
+        seal(key, f"{field} {number}".encode(), context(tenant, connection_id, field), version)
+        for field in ("access_token", "refresh_token")
+    )
+    rig.keys.grants[connection_id] = SealedGrant(
+        connection_id, tenant, owner, "spotify", version, key.id, access, refresh_token if refresh else None
+    )
+    return connection_id
+
+
+def assert_everything_opens(rig: Rig, numbers: Iterable[int]) -> None:
+    """By the eyes of a process that has just started."""
+    keyring = rig.another_process()
+    for number in numbers:
+        grant = rig.keys.grants[UUID(int=10_000 + number)]
+        for field, envelope in (("access_token", grant.access_envelope), ("refresh_token", grant.refresh_envelope)):
+            if envelope is not None:
+                assert key_id(envelope) == grant.data_key_id
+                key = keyring.opening_key(grant.data_key_id)
+                opened = open_envelope(key, envelope, context(grant.tenant, grant.connection_id, field), grant.version)
+                assert opened == f"{field} {number}".encode()
+
+
+def states(rig: Rig) -> dict[str, int]:
+    found = [record.state for record in rig.keys.data_keys.values()]
+    return {state: found.count(state) for state in ("current", "previous", "retired")}
+
+
+# --------------------------------------------------------------------------------------------------------------- rewrap
+
+
+def test_rewrapping_moves_every_tenant_under_the_kek_in_use_and_proves_it() -> None:
+    rig = Rig()
+    for number in range(2 * BATCH + 3):
+        add_grant(rig, number, tenant=f"tenant-{number}")
+    rig.kms.in_use = "kek-2"
+    told: list[Progress] = []
+    assert rotation(rig).remaining() == 403
+    assert rotation(rig).rewrap(told.append) == 403
+    assert [progress.keys for progress in told] == [200, 400, 403]
+    assert rotation(rig).remaining() == 0
+    del rig.kms.keks["kek-1"]
+    assert_everything_opens(rig, range(403))
+    assert rotation(rig).rewrap() == 0
+
+
+def test_rewrapping_costs_tenants_whatever_they_own() -> None:
+    rig = Rig()
+    for number in range(50):
+        add_grant(rig, number)
+    rig.kms.in_use = "kek-2"
+    rig.kms.calls.clear()
+    assert rotation(rig).rewrap() == 1
+    assert rig.kms.count("wrap") == 1
+    assert rig.kms.count("unwrap") == 2, "one for the old, one to prove the new"
+
+
+def test_a_tenant_whose_kek_refuses_is_left_as_it_is_and_the_others_are_done() -> None:
+    rig = Rig()
+    for number, tenant in enumerate(["locked", "damaged", "one", "two"]):
+        add_grant(rig, number, tenant=tenant)
+    rig.kms.in_use = "kek-2"
+    rig.kms.unavailable("locked", transient=False)
+    rig.kms.failures["damaged"] = CannotOpen()
+    told: list[Progress] = []
+    with capture_logs() as logs:
+        assert rotation(rig, rig.another_process()).rewrap(told.append) == 2
+    assert told[-1] == Progress(keys=2, refused=1, cannot_open=1)
+    assert [(entry["log_level"], entry["event"]) for entry in logs] == [("error", "tenant_keys_rewrapped")]
+    assert rotation(rig).remaining() == 2
+    rig.kms.recover()
+    assert rotation(rig).rewrap() == 2
+    assert_everything_opens(rig, range(4))
+
+
+def test_one_tenant_without_an_answer_does_not_stop_the_others_and_asks_for_another_run() -> None:
+    rig = Rig()
+    for number, tenant in enumerate(["silent", "one", "two", "three", "four"]):
+        add_grant(rig, number, tenant=tenant)
+    rig.kms.in_use = "kek-2"
+    rig.kms.unavailable("silent", transient=True)
+    with pytest.raises(KeyUnavailable) as refusal:
+        rotation(rig).rewrap()
+    assert refusal.value.transient
+    assert rotation(rig).remaining() == 1
+
+
+def test_an_outage_of_the_kms_ends_the_run_after_a_few_calls() -> None:
+    rig = Rig()
+    for number in range(100):
+        add_grant(rig, number, tenant=f"tenant-{number}")
+    rig.kms.in_use = "kek-2"
+    rig.kms.unavailable(transient=True)
+    rig.kms.calls.clear()
+    with pytest.raises(KeyUnavailable):
+        rotation(rig).rewrap()
+    assert len(rig.kms.calls) == 3
+
+
+def test_a_new_kek_that_does_not_unwrap_replaces_nothing() -> None:
+    rig = Rig()
+    add_grant(rig, 1)
+    rig.kms.in_use = "kek-2"
+    wrap = rig.kms.wrap
+
+    def wrap_and_be_locked_out(key: bytes, context: dict[str, str]) -> object:
+        wrapped = wrap(key, context)
+        rig.kms.unavailable(transient=False)
+        return wrapped
+
+    rig.kms.wrap = wrap_and_be_locked_out  # type: ignore[method-assign,assignment]
+    assert rotation(rig).rewrap() == 0
+    rig.kms.recover()
+    assert [record.wrapped.kek_id for record in rig.keys.tenant_keys.values()] == ["kek-1"]
+    assert_everything_opens(rig, [1])
+
+
+def test_two_rewraps_at_a_time_undo_nothing_of_each_other() -> None:
+    rig = Rig()
+    for number in range(10):
+        add_grant(rig, number, tenant=f"tenant-{number}")
+    rig.kms.in_use = "kek-2"
+    done_by_other: list[int] = []
+
+    def other_is_quicker() -> None:
+        rig.keys.before_swap = lambda: None
+        done_by_other.append(rotation(rig, rig.another_process()).rewrap())
+
+    rig.keys.before_swap = other_is_quicker
+    assert rotation(rig).rewrap() == 0
+    assert done_by_other == [10]
+    assert rotation(rig).remaining() == 0
+    assert_everything_opens(rig, range(10))
+
+
+def test_a_kms_that_describes_itself_by_another_name_than_it_wraps_under_does_not_keep_us_for_ever() -> None:
+    rig = Rig()
+    add_grant(rig, 1)
+    rig.kms.describe = lambda: "alias/kek"  # type: ignore[method-assign]
+    rotation(rig).rewrap()
+    assert rotation(rig).remaining() == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ data keys
+
+
+def test_old_data_keys_are_replaced_their_grants_resealed_and_the_keys_retired() -> None:
+    rig = Rig()
+    for number in range(BATCH + 50):
+        add_grant(rig, number, refresh=number % 3 > 0)
+    before = dict(rig.keys.grants)
+    rig.clock.pass_by(MONTH)
+    add_grant(rig, 900)
+    told: list[Progress] = []
+    assert rotation(rig).rotate_data_keys(MONTH, told.append) == BATCH + 50
+    assert told[-1] == Progress(keys=BATCH + 50, grants=BATCH + 50)
+    assert states(rig) == {"current": BATCH + 51, "previous": 0, "retired": BATCH + 50}
+    for connection_id, old in before.items():
+        new = rig.keys.grants[connection_id]
+        assert new.data_key_id != old.data_key_id
+        assert new.version == old.version, "nothing a refresh compares has changed"
+        assert new.access_envelope != old.access_envelope
+        assert (new.refresh_envelope is None) == (old.refresh_envelope is None)
+    assert_everything_opens(rig, [*range(BATCH + 50), 900])
+    assert rotation(rig).rotate_data_keys(MONTH) == 0
+
+
+def test_the_fingerprint_key_is_never_replaced() -> None:
+    rig = Rig()
+    before = rig.keyring.fingerprint("acme", UUID(int=1), "text")
+    rig.clock.pass_by(MONTH)
+    assert rotation(rig).rotate_data_keys(timedelta(0)) == 0
+    assert rig.another_process().fingerprint("acme", UUID(int=1), "text") == before
+
+
+def test_rotating_on_demand_replaces_every_key_once() -> None:
+    rig = Rig()
+    for number in range(5):
+        add_grant(rig, number)
+    replace = rig.keys.replace_data_key
+    rig.keys.replace_data_key = lambda old, new: (rig.clock.pass_by(1), replace(old, new))[1]  # type: ignore[method-assign,func-returns-value]
+    assert rotation(rig).rotate_data_keys(timedelta(0)) == 5
+    assert_everything_opens(rig, range(5))
+
+
+def test_a_limit_is_kept() -> None:
+    rig = Rig()
+    for number in range(10):
+        add_grant(rig, number)
+    rig.clock.pass_by(MONTH)
+    assert rotation(rig).rotate_data_keys(MONTH, limit=3) == 3
+    assert states(rig) == {"current": 10, "previous": 0, "retired": 3}
+    assert rotation(rig).rotate_data_keys(MONTH, limit=0) == 0
+    assert rotation(rig).rotate_data_keys(MONTH) == 7
+
+
+def test_a_grant_that_does_not_open_is_counted_and_logged_without_detail_and_the_rest_is_done() -> None:
+    rig = Rig()
+    for number in range(6):
+        add_grant(rig, number)
+    for number in (2, 4):
+        connection_id = UUID(int=10_000 + number)
+        grant = rig.keys.grants[connection_id]
+        assert grant.access_envelope is not None
+        rig.keys.grants[connection_id] = grant._replace(access_envelope=grant.access_envelope[:-1] + b"!")
+    damaged = [rig.keys.grants[UUID(int=10_000 + number)] for number in (2, 4)]
+    rig.clock.pass_by(MONTH)
+    told: list[Progress] = []
+    with capture_logs() as logs:
+        assert rotation(rig).rotate_data_keys(MONTH, told.append) == 6
+    assert told[-1] == Progress(keys=6, grants=4, cannot_open=2)
+    assert [rig.keys.grants[grant.connection_id] for grant in damaged] == damaged, "left as they are"
+    assert states(rig) == {"current": 6, "previous": 2, "retired": 4}, "their keys are not retired"
+    assert logs == [
+        {"event": "data_keys_rotated", "log_level": "error", "gave_up": False, "keys": 6, "grants": 4,
+         "cannot_open": 2, "refused": 0}
+    ]  # fmt: skip
+    assert_everything_opens(rig, (0, 1, 3, 5))
+
+
+def test_a_refresh_that_is_quicker_than_the_sweep_wins() -> None:
+    rig = Rig()
+    for number in range(3):
+        add_grant(rig, number)
+    rig.clock.pass_by(MONTH)
+    connection_id = UUID(int=10_001)
+
+    def refresh() -> None:
+        old = rig.keys.grants[connection_id]
+        if old.version == 1 and rig.keys.data_keys[old.data_key_id].state == "previous":
+            key = rig.another_process().opening_key(old.data_key_id)  # it has not heard of the new one yet
+            bound_to = context("acme", connection_id, "access_token")
+            rig.keys.grants[connection_id] = old._replace(
+                version=2, access_envelope=seal(key, b"refreshed", bound_to, 2), refresh_envelope=None
+            )
+
+    rig.keys.before_swap = refresh
+    assert rotation(rig).rotate_data_keys(MONTH) == 3
+    new = rig.keys.grants[connection_id]
+    assert new.version == 2
+    assert new.access_envelope is not None
+    assert rig.keys.data_keys[new.data_key_id].state == "current"
+    key = rig.another_process().opening_key(new.data_key_id)
+    assert open_envelope(key, new.access_envelope, context("acme", connection_id, "access_token"), 2) == b"refreshed"
+    assert states(rig)["previous"] == 0
+
+
+def test_keys_replaced_by_another_process_are_noticed_despite_the_cache() -> None:
+    rig = Rig()
+    for number in range(3):
+        add_grant(rig, number)
+    stale = rig.another_process()
+    for number in range(3):
+        stale.sealing_key("acme", f"owner-{number}", "spotify")
+    for record in list(rig.keys.data_keys.values()):
+        assert rig.keys.replace_data_key(record, rig.keyring.new_data_key("acme", record.owner, "spotify"))
+    told: list[Progress] = []
+    assert rotation(rig, stale).rotate_data_keys(DAY, told.append) == 0
+    assert told[-1].grants == 3
+    assert states(rig) == {"current": 3, "previous": 0, "retired": 3}
+    assert_everything_opens(rig, range(3))
+
+
+def test_a_locked_tenant_is_skipped_and_the_others_are_rotated() -> None:
+    rig = Rig()
+    for number in range(6):
+        add_grant(rig, number, tenant="locked" if number % 2 else "acme")
+    rig.clock.pass_by(MONTH)
+    rig.kms.unavailable("locked", transient=False)
+    told: list[Progress] = []
+    assert rotation(rig, rig.another_process()).rotate_data_keys(MONTH, told.append) == 3
+    assert told[-1] == Progress(keys=3, grants=3, refused=3)
+    rig.kms.recover()
+    assert_everything_opens(rig, range(6))
+
+
+def test_a_process_killed_between_any_two_calls_leaves_everything_open_and_the_next_run_finishes() -> None:
+    def prepared() -> Rig:
+        rig = Rig()
+        for number in range(4):
+            add_grant(rig, number, tenant=f"tenant-{number % 2}")
+        rig.clock.pass_by(MONTH)
+        rig.kms.in_use = "kek-2"
+        rig.keys.reads.clear()
+        return rig
+
+    def run(rig: Rig) -> None:
+        fresh = rotation(rig, rig.another_process())
+        fresh.rewrap()
+        fresh.rotate_data_keys(MONTH)
+
+    whole = prepared()
+    run(whole)
+    assert len(whole.keys.reads) > 15
+    for calls in range(len(whole.keys.reads)):
+        rig = prepared()
+        rig.keys.calls_left = calls
+        with pytest.raises(Killed):
+            run(rig)
+        rig.keys.calls_left = None
+        assert_everything_opens(rig, range(4))
+        run(rig)
+        assert_everything_opens(rig, range(4))
+        assert states(rig) == {"current": 4, "previous": 0, "retired": 4}
+        assert rotation(rig).remaining() == 0
