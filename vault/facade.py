@@ -16,7 +16,6 @@ from vault.ports import Health, Overdue
 from vault.services.connect import ConnectStart
 from vault.services.rotation import Progress
 from vault.settings import Settings
-from vault.store import schema
 from vault.wiring import Wiring
 
 MIN_TTL = timedelta(minutes=1)
@@ -244,11 +243,11 @@ class Maintenance:
 
     def upgrade_schema(self) -> str:
         """Bring the database to the schema this version needs; returns the revision reached."""
-        return schema.upgrade(self._wiring.database)
+        return self._wiring.schema.upgrade()
 
     def check_schema(self) -> None:
         """Raise ``SchemaOutdated`` when ``upgrade_schema`` has work to do."""
-        schema.check(self._wiring.database)
+        self._wiring.schema.check()
 
     def ring(self, job: Job) -> None:
         """Ask the workers for a job, and wait a fifth of a second at most for the message to leave."""

@@ -15,6 +15,7 @@ from vault.claims import Claim, Kept, Lineage, Verdict
 from vault.model import Status
 from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, StepNeeded, Throttled, Unknown
 from vault.provider import Provider, Rotation
+from vault.settings import Settings
 
 ZERO = timedelta(0)
 
@@ -53,6 +54,20 @@ class RefreshPolicy:
     """Between the lonely tries of a quarantined connection."""
     unknown_limit: int = 5
     """Identical rejections nobody understands before a grant counts as dead, its access token being over too."""
+
+
+def from_settings(settings: Settings) -> RefreshPolicy:
+    """Return the numbers as they are set: this is where seconds become durations."""
+    return RefreshPolicy(
+        threshold=settings.refresh_threshold,
+        margin=timedelta(seconds=settings.refresh_margin_s),
+        deadline=timedelta(seconds=settings.request_deadline_s),
+        scan=settings.scan_interval,
+        base=timedelta(seconds=settings.refresh_retry_delay_s),
+        cap=timedelta(seconds=settings.refresh_retry_cap_s),
+        fast_tries=settings.refresh_fast_tries,
+        quarantine_wait=timedelta(seconds=settings.quarantine_wait_s),
+    )
 
 
 class Timing(NamedTuple):

@@ -10,6 +10,8 @@ from vault.metrics import overdue_seconds
 from vault.ports import Health, Overdue
 
 OK = "ok"
+TOLERATED = timedelta(seconds=60)
+"""A refresh may be due for this long before the system counts as unwell."""
 
 
 class HealthChecking:
@@ -20,13 +22,10 @@ class HealthChecking:
         probes: Mapping[str, Callable[[], str | None]],
         overdue: Callable[[], Overdue],
         clock: Callable[[], datetime],
-        *,
-        tolerated: timedelta,
     ) -> None:
         self._probes = probes
         self._overdue = overdue
         self._clock = clock
-        self._tolerated = tolerated
 
     def check(self) -> Health:
         """Try every part; a part in trouble is told in words, never with a secret."""
@@ -46,6 +45,6 @@ class HealthChecking:
         overdue = self._overdue()
         late = overdue.late.total_seconds()
         overdue_seconds.set(late)
-        if overdue.late <= self._tolerated:
+        if overdue.late <= TOLERATED:
             return None
         return f"{overdue.rows} refreshes are due, the oldest for {late:.0f} s: are workers running?"

@@ -13,6 +13,7 @@ from vault.errors import SchemaOutdated
 from vault.store.engine import Database
 from vault.store.tables import SCHEMA
 
+REVISIONS = f"{SCHEMA}.schema_revision"
 UPGRADE_LOCK = 0x45564752
 """Advisory lock ("EVGR"): several processes may start an upgrade at once, one does it."""
 
@@ -30,29 +31,33 @@ def needed_revision() -> str:
     return head
 
 
-def found_revision(database: Database) -> str | None:
-    """Return the database's revision; None: it has no Evergrant tables. Raises ``StoreUnavailable``."""
-    with database.begin() as connection:
-        exists = connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.schema_revision"})
-        if exists is None:
-            return None
-        revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {SCHEMA}.schema_revision"))
-        return revision
+class Schema:
+    """The schema of one database."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-def check(database: Database) -> None:
-    """Raise ``SchemaOutdated`` when the database is at another revision than this code needs."""
-    found, needed = found_revision(database), needed_revision()
-    if found != needed:
-        raise SchemaOutdated(found, needed)
+    def found_revision(self) -> str | None:
+        """Return the database's revision; None: it has no Evergrant tables. Raises ``StoreUnavailable``."""
+        with self._database.begin() as connection:
+            exists = connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": REVISIONS})
+            if exists is None:
+                return None
+            revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {REVISIONS}"))  # noqa: S608
+            return revision
 
+    def check(self) -> None:
+        """Raise ``SchemaOutdated`` when the database is at another revision than this code needs."""
+        found, needed = self.found_revision(), needed_revision()
+        if found != needed:
+            raise SchemaOutdated(found, needed)
 
-def upgrade(database: Database) -> str:
-    """Run what is missing, in one transaction under an advisory lock; returns the revision reached."""
-    config = _config()
-    with database.begin() as connection:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
-        connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return needed_revision()
+    def upgrade(self) -> str:
+        """Run what is missing, in one transaction under an advisory lock; returns the revision reached."""
+        config = _config()
+        with self._database.begin() as connection:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+            connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        return needed_revision()
