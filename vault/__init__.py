@@ -1,6 +1,7 @@
 """Evergrant keeps other people's credentials alive and safe.
 
-``Vault`` is for web apps, ``Maintenance`` for workers and operators; everything public is named here. Importing opens nothing.
+``Vault`` is for web apps, ``Maintenance`` for workers and operators; everything public is named here. Importing opens
+nothing.
 """
 
 from vault.errors import (

@@ -1,8 +1,8 @@
 """The records a refresh passes through, from the claim of a row to the verdict that ends it.
 
-They are named tuples because the engine makes tens of thousands of them a second. Instants are aware UTC and always the
-database's clock, also where a process worked them out: a claim carries the database's time, and monotonic time since then is
-added to it. No clock of a host decides anything.
+They are named tuples because the engine makes tens of thousands of them a second. Instants are aware UTC and always
+the database's clock, also where a process worked them out: a claim carries the database's time, and monotonic time
+since then is added to it. No clock of a host decides anything.
 """
 
 from __future__ import annotations

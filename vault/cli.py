@@ -1,7 +1,7 @@
 """The ``evergrant`` command: everything a worker does, at an operator's word, and a look at what is there.
 
-Exit codes: 0 done; 1 it could not be done, and the message says why; 2 the command or the settings are wrong; 3 health is
-degraded.
+Exit codes: 0 done; 1 it could not be done, and the message says why; 2 the command or the settings are wrong; 3
+health is degraded.
 """
 
 from __future__ import annotations

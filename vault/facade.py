@@ -27,7 +27,7 @@ def _to_nobody(_: object) -> None: ...
 
 
 class Vault:
-    """Tokens of connected accounts, for a web app. One per process; thread-safe; nothing connects before the first call."""
+    """Tokens of connected accounts, for web apps. One per process; thread-safe; nothing connects before the first call."""
 
     def __init__(self, settings: Settings) -> None:
         self._wire(Wiring(settings), settings.tenant)
@@ -62,8 +62,8 @@ class Vault:
     def get(self, connection_id: UUID | str, min_ttl: timedelta = MIN_TTL) -> Token:
         """Answer with a token that works.
 
-        A stored token that lives longer than ``min_ttl`` comes at once. Otherwise a refresh is asked for, and waited for up to
-        ``VAULT_GET_DEADLINE_S``; when none comes, a token that still lives is served nevertheless.
+        A stored token that lives longer than ``min_ttl`` comes at once. Otherwise a refresh is asked for, and waited
+        for up to ``VAULT_GET_DEADLINE_S``; when none comes, a token that still lives is served nevertheless.
 
         Args:
             connection_id: From ``complete()``.
@@ -229,7 +229,7 @@ class Maintenance:
     def rotate_data_keys(
         self, older_than: timedelta | None = None, progress: Callable[[Progress], object] = _to_nobody
     ) -> int:
-        """Replace data keys past their age and re-seal what stands under replaced ones; returns how many were replaced."""
+        """Replace data keys past their age and re-seal what stands under replaced ones; returns how many were."""
         age = older_than if older_than is not None else timedelta(days=self.settings.data_key_max_age_days)
         return self._wiring.rotation.rotate_data_keys(age, progress)
 

@@ -28,8 +28,8 @@ class _State:
 class LocalGate:
     """Buckets and breakers of one process.
 
-    Closed: as much as the rate allows. Open: nothing until the pause is over. Half-open: one probe; its success closes the breaker,
-    its failure doubles the pause.
+    Closed: as much as the rate allows. Open: nothing until the pause is over. Half-open: one probe; its success
+    closes the breaker, its failure doubles the pause.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

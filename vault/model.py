@@ -1,4 +1,4 @@
-"""The nouns: connections, the tokens they serve, and the sealed grant behind them. Values only, no behaviour of a store."""
+"""The nouns: connections, the tokens they serve, and the sealed grant behind them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of one POST to a token endpoint, in the five classes that follow different rules (PROVIDERS, "Reading an answer")."""
+"""What became of one POST to a token endpoint, in classes that follow different rules (PROVIDERS, "Reading an answer")."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NotSent(NamedTuple):
 
 
 class Ambiguous(NamedTuple):
-    """The request may have been processed and no readable answer came: a time-out, a reset, a 5xx, an unreadable 200."""
+    """It may have been processed and no readable answer came: a time-out, a reset, a 5xx, an unreadable 200."""
 
     cause: str
     retry_after: timedelta | None = None
@@ -41,7 +41,7 @@ class Misconfigured(NamedTuple):
 
 
 class Dead(NamedTuple):
-    """The provider says this refresh token is no good; whether that is conclusive is for the protocol to decide (S7)."""
+    """The provider says this refresh token is no good; whether that is conclusive, the protocol decides (S7)."""
 
     code: str
 

@@ -1,7 +1,7 @@
 """What to do, decided without doing it: pure functions from what is known to what follows.
 
-The engine executes these decisions and the protocol's model enumerates them (``tests/model``), so what is proved about one
-holds for the other. No clock, no database, no network; instants come in as values of the database's clock.
+The engine executes these decisions and the protocol's model enumerates them (``tests/model``), so what is proved
+about one holds for the other. No clock, no database, no network; instants come in as values of the database's clock.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def refresh_in(policy: RefreshPolicy, provider: Provider, life: timedelta, share
 def is_long_enough(life: timedelta, left: timedelta, min_ttl: timedelta) -> bool:
     """Whether a token serves a caller who wants ``min_ttl`` of life.
 
-    A token in the first half of its life always does: a refresh could hardly give more, and asking for one at every read of a
-    token that never lives as long as the caller wishes would refresh it at every read.
+    A token in the first half of its life always does: a refresh could hardly give more, and asking for one at every
+    read of a token that never lives as long as the caller wishes would refresh it at every read.
     """
     return left > min_ttl or left > life / 2
 
@@ -148,7 +148,7 @@ ADOPT = Decision(Step.ADOPT)
 
 
 def last_try_at(claim: Claim) -> datetime:
-    """When the old refresh token of a strict provider is tried after a lost answer: shortly before the access token ends.
+    """When a strict provider's old refresh token is tried after a lost answer: shortly before the access token ends.
 
     Sooner would risk a penalty (a family revoked, access token included) while the stored access token still serves.
     """
@@ -280,7 +280,7 @@ def _doubt_wait(
     wait: timedelta,
     retry_after: timedelta | None,
 ) -> timedelta:
-    """S6: at once where that is safe; inside the window; else shortly before the access token ends, then with backoff."""
+    """S6: at once where that is safe, inside the window, else shortly before the access token ends; then backing off."""
     if retry_after:
         wait = max(wait, retry_after)
     since = claim.doubt_since or claim.claimed_at

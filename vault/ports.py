@@ -45,7 +45,7 @@ class Kms(Protocol):
         """Wrap 32 bytes under the KEK in use, bound to ``context``. Raises ``KeyUnavailable``."""
 
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
-        """Give the key back. Raises ``KeyUnavailable``, or ``CannotOpen`` for a wrong context or a damaged ciphertext."""
+        """Give the key back. Raises ``KeyUnavailable``, or ``CannotOpen`` for a wrong context or damaged ciphertext."""
 
     def describe(self) -> str:
         """Name the KEK new keys are wrapped under, in full, without any secret. Raises ``KeyUnavailable``."""
@@ -231,7 +231,7 @@ class RefreshStore(Protocol):
         """S5, the common case: commit answers by lineage and ends by epoch, each with its audit row, in one go."""
 
     def settle_late(self, kept: Kept) -> Place:
-        """S5 for an answer that did not fit: decide its place (``policy.place``) under the row's lock, and put it there."""
+        """S5 for an answer that did not fit: decide its place (``policy.place``) under the row's lock, put it there."""
 
     def condemn(self, verdict: Verdict, *, client_id: str, spooled: bool) -> bool:
         """S7: declare a grant dead if ``policy.is_conclusive`` holds under the row's lock; False when it does not."""

@@ -1,4 +1,4 @@
-"""A provider as data: where its endpoints are, how it wants to be spoken to, and what happens to a spent refresh token."""
+"""A provider as data: its endpoints, how it wants to be spoken to, and what happens to a spent refresh token."""
 
 from __future__ import annotations
 

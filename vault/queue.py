@@ -1,7 +1,7 @@
 """The doorbell: Celery messages that say "look at the database".
 
-A thread of its own sends them, with short time-outs, so that nobody waits for Redis and a frozen Redis costs nobody more than the
-fifth of a second that ``flush`` grants. Losing one costs latency; the scan finds the row.
+A thread of its own sends them, with short time-outs, so that nobody waits for Redis and a frozen Redis costs nobody
+more than the fifth of a second that ``flush`` grants. Losing one costs latency; the scan finds the row.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class CeleryDoorbell:
 
 
 def _producer(redis_url: Secret) -> Any:
-    """Make a Celery app that only sends. Celery is imported here, by the first ring, as it costs a quarter of a second."""
+    """Make a Celery app that only sends. Importing Celery costs a quarter of a second: the first ring pays it."""
     from celery import Celery
 
     app = Celery("evergrant-doorbell", broker=redis_url.reveal(), set_as_current=False)

@@ -1,11 +1,11 @@
 """Answers on their way to the database, on a local disk.
 
-Between a provider's answer and our commit a process can be killed; what it has written here by then is found by the next scan of
-any process on this machine (S8). ``write()`` into a file survives SIGKILL; ``fsync`` in groups adds the loss of power. Records
-hold sealed envelopes only.
+Between a provider's answer and our commit a process can be killed; what it has written here by then is found by the
+next scan of any process on this machine (S8). ``write()`` into a file survives SIGKILL; ``fsync`` in groups adds the
+loss of power. Records hold sealed envelopes only.
 
-A file belongs to one process, which holds a lock on it; a file whose lock can be had belongs to a process that died. Each record
-is framed as length, CRC-32 and body, so that a torn tail is told from a record and cut off.
+A file belongs to one process, which holds a lock on it; a file whose lock can be had belongs to a process that died.
+Each record is framed as length, CRC-32 and body, so that a torn tail is told from a record and cut off.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.model import invariants
 from tests.model.rules import Rules
-from tests.model.state import State, Violation
+from tests.model.state import Phase, State, Violation
 from tests.model.world import Setting, World
 
 
@@ -49,7 +49,8 @@ def explore(setting: Setting, rules: Rules | None = None) -> Report:
                 if after not in came_from:
                     came_from[after] = state
                     queue.append(after)
-            fault_free[state] = forward
+            if all(not w.paused and w.phase is not Phase.DOWN for w in state.workers):
+                fault_free[state] = forward  # whoever sleeps wakes up some day: circles around a sleeper do not count
             if not forward:
                 invariants.at_the_end(setting.mode, state)
                 ending = state.row.status.value

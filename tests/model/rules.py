@@ -41,6 +41,14 @@ class Rules:
     """An answer is on disk before anything else happens."""
     checks_spool: bool = True
     """A rejection is held against the spool."""
+    heeds_spool: bool = True
+    """In doubt, nothing is sent while an answer for the connection lies in a spool on this machine."""
+    claims_fall_due: bool = True
+    """A claim taken ahead of time leaves the row due, so that its doubt is found when its lease is over."""
+    revives: bool = True
+    """A candidate for a grant given up makes it claimable again."""
+    revokes_candidates: bool = True
+    """Disconnecting hands candidates to revocation too."""
 
 
 class Decisions:

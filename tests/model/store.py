@@ -25,6 +25,7 @@ def claim(decisions: Decisions, state: State) -> tuple[State, Taken]:
     """S2: lease, epoch, intent."""
     row = state.row
     assert row.token is not None
+    assert row.due is not None
     doubt = row.intent_at if row.intent == row.token else None
     attempt = min(row.attempt + 1, decisions.numbers.quarantine_after + 2)
     put_off = row.attempt >= decisions.numbers.quarantine_after
@@ -37,7 +38,7 @@ def claim(decisions: Decisions, state: State) -> tuple[State, Taken]:
         attempt=attempt,
         intent=row.token,
         intent_at=0 if doubt is None else doubt,
-        due=decisions.quarantine if put_off else row.due,
+        due=decisions.quarantine if put_off else row.due if not decisions.rules.claims_fall_due else min(row.due, 0),
     )
     return outdated(state._replace(row=row), epoch=True), taken
 
@@ -60,7 +61,7 @@ def settle_late(decisions: Decisions, mode: Mode, state: State, held: Held) -> t
     if place is Place.ROW:
         return _reschedule(decisions, _put(state, held), held), place
     if place is Place.CANDIDATE:
-        return _keep_candidate(state, held), place
+        return _keep_candidate(decisions, state, held), place
     if place is Place.REVOKE:
         families = revoke(mode, state.tokens, state.families, held.token)
         return state._replace(families=families), place
@@ -112,12 +113,14 @@ def reconnect(decisions: Decisions, state: State, token: int) -> State:
     return outdated(state, epoch=True, version=True)
 
 
-def disconnect(mode: Mode, state: State) -> State:
+def disconnect(decisions: Decisions, mode: Mode, state: State) -> State:
     """Secrets go, and the provider is told."""
     row = state.row
     families = state.families
     if row.token is not None:
         families = revoke(mode, state.tokens, families, row.token)
+    for candidate in row.candidates if decisions.rules.revokes_candidates else ():
+        families = revoke(mode, state.tokens, families, candidate.token)
     row = Row(Status.DISCONNECTED, row.consent, None, 0, None, FREE)
     return outdated(state._replace(row=row, families=families), epoch=True, version=True)
 
@@ -161,9 +164,11 @@ def _due(decisions: Decisions, held: Held) -> int:
     return max(held.expires - decisions.life + decisions.next, 0)
 
 
-def _keep_candidate(state: State, held: Held) -> State:
+def _keep_candidate(decisions: Decisions, state: State, held: Held) -> State:
     row = state.row
+    if row.status is Status.NEEDS_RECONNECT and decisions.rules.revives:
+        row = row._replace(status=Status.IN_DOUBT)
     if all(c.token != held.token for c in row.candidates):
         kept = (held._replace(epoch=False), *row.candidates)
         row = row._replace(candidates=tuple(sorted(kept, key=lambda c: -c.expires)))
-    return state._replace(row=row._replace(due=0 if row.due is None else min(row.due, 0)))
+    return state._replace(row=row._replace(due=min(row.due or 0, 0)))

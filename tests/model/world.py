@@ -163,6 +163,9 @@ class World:
             yield Move(f"{name} will adopt a candidate", False, _with(state, i, w._replace(phase=Phase.ADOPTING)))
         elif end is not None:
             yield Move(f"{name} decides to wait: {_said(end)}", False, _with(state, i, _ending(w, end)))
+        elif self.decisions.rules.heeds_spool and taken.doubt is not None and self._spooled(state, i):
+            back = self.decisions.look_again(taken)
+            yield Move(f"{name} sees an answer in a spool; it looks again", False, _with(state, i, _ending(w, back)))
         elif not self.decisions.may_send(taken):
             back = self.decisions.give_back(taken)
             yield Move(f"{name}'s lease is too short; it gives back", False, _with(state, i, _ending(w, back)))
@@ -275,7 +278,7 @@ class World:
             )
             yield Move(f"the owner reconnects: T{new}", True, store.reconnect(self.decisions, grown, new))
             if row.status is not Status.DISCONNECTED:
-                yield Move("the owner disconnects", True, store.disconnect(self.mode, paid))
+                yield Move("the owner disconnects", True, store.disconnect(self.decisions, self.mode, paid))
         if state.families[row.consent - 1] is Family.ALIVE and (paid := _pay(state, "killed")):
             ended = (*paid.families[: row.consent - 1], Family.KILLED, *paid.families[row.consent :])
             yield Move("the grant is ended at the provider", True, paid._replace(families=ended))

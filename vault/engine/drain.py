@@ -1,7 +1,7 @@
 """The drain: claims what is due, sends it, seals what comes back, until nothing is due or its time is over.
 
-One thread drives the network and the sealing, one claims ahead, one commits. A slow provider fills its own quota and nobody else's;
-a provider in trouble is not claimed for at all while its breaker is open.
+One thread drives the network and the sealing, one claims ahead, one commits. A slow provider fills its own quota and
+nobody else's; a provider in trouble is not claimed for at all while its breaker is open.
 """
 
 from __future__ import annotations
@@ -91,7 +91,11 @@ class Drain:
     # ------------------------------------------------------------------------------------------------- entrances
 
     def run(self, budget: timedelta) -> Tally:
-        """Refresh everything due; stops claiming after ``budget``, then ends what is in flight."""
+        """Refresh everything due; stops claiming after ``budget``, then ends what is in flight.
+
+        Raises:
+            StoreUnavailable: rows could not be claimed; what was in flight has been brought home first.
+        """
         supply = _Supply(self._tools, self._max_in_flight)
         until = self._tools.monotonic() + budget.total_seconds()
         try:
@@ -99,8 +103,8 @@ class Drain:
             self._take_suspects(until)
         finally:
             supply.close()
-            settled = self._finish()
-        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), settled)
+            tally = self._finish()
+        return tally
 
     def run_one(self, connection_id: UUID) -> Tally:
         """Refresh one connection, due or not; one in other hands is left to them."""
@@ -108,14 +112,16 @@ class Drain:
             before = self._tools.monotonic()
             self._alone(self._tools.store.claim_one(connection_id, _singles(self._tools)), before)
         finally:
-            settled = self._finish()
-        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), settled)
+            tally = self._finish()
+        return tally
 
-    def _finish(self) -> bool:
-        """End with nothing in flight: on an error what was sent is abandoned, which is a lost answer like any other."""
+    def _finish(self) -> Tally:
+        """Bring home what is in flight, whatever ended the run: any of these answers may be the only token there is."""
+        while self._tools.transport.in_flight:
+            self._hear(POLL)
         settled = self._writer.finish(HOLD)
         refreshes.labels("stored").inc(self._writer.stored)
-        return settled
+        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), settled)
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
@@ -130,8 +136,7 @@ class Drain:
             while self._ready and transport.in_flight < self._max_in_flight:
                 self._begin(*self._ready.popleft())
             if transport.in_flight:
-                for exchange in transport.poll(POLL):
-                    self._end(exchange)
+                self._hear(POLL)
             elif not self._ready:
                 if supply.idle(open_ended):
                     return
@@ -154,8 +159,7 @@ class Drain:
         while self._ready:
             self._begin(*self._ready.popleft())
         while self._tools.transport.in_flight:
-            for exchange in self._tools.transport.poll(POLL):
-                self._end(exchange)
+            self._hear(POLL)
 
     # ---------------------------------------------------------------------------------------------- steps of a claim
 
@@ -195,10 +199,19 @@ class Drain:
         tools.gate.take(provider, 1)
         tools.transport.start(tools.endpoint.refresh_request(provider, spent, sent, deadline))
 
+    def _hear(self, timeout: timedelta) -> None:
+        """Take in what has come; one answer that cannot be handled costs no other one its place."""
+        for exchange in self._tools.transport.poll(timeout):
+            try:
+                self._end(exchange)
+            except Exception as error:  # noqa: BLE001  # whatever it is, answers of others are in our hands
+                log.error("refresh.unhandled", error=type(error).__name__)  # a traceback shows locals
+                self._outcomes["unhandled"] += 1
+
     def _end(self, exchange: Exchange) -> None:
         """S4 to S7: read what came, keep it or judge it."""
         sent = exchange.tag
-        assert isinstance(sent, Sent)  # noqa: S101  # the tag is what _begin gave
+        assert isinstance(sent, Sent)  # the tag is what _begin gave
         claim, provider = sent.claim, sent.provider
         self._load[provider.name] -= 1
         outcome = self._tools.endpoint.read(provider, exchange)
@@ -218,7 +231,7 @@ class Drain:
         try:
             self._tools.spool.check()
         except OSError as error:
-            log.error("spool.unwritable", error=type(error).__name__)  # noqa: TRY400  # the cause is all there is
+            log.error("spool.unwritable", error=type(error).__name__)  # the cause is all there is
             return False
         return True
 
@@ -226,7 +239,7 @@ class Drain:
         try:
             self._tools.spool.append(kept)
         except OSError as error:
-            log.error("spool.full", error=type(error).__name__)  # noqa: TRY400  # the answer goes on to the database
+            log.error("spool.full", error=type(error).__name__)  # the answer goes on to the database
 
     def _conclude(self, provider: Provider, verdict: Verdict, outcome: str) -> None:
         client_id = provider.client.client_id if provider.client else ""
@@ -257,7 +270,7 @@ class Drain:
 
     def _now(self) -> datetime:
         """The database's time: what it was at the last claim, plus what has passed since we asked for that."""
-        assert self._clock is not None  # noqa: S101  # set by the first claim, before anything is sent
+        assert self._clock is not None  # set by the first claim, before anything is sent
         at, asked_at = self._clock
         return at + timedelta(seconds=self._tools.monotonic() - asked_at)
 

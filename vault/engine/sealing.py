@@ -18,8 +18,8 @@ from vault.ports import NewGrant
 from vault.provider import Provider
 from vault.secret import Secret
 
-ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field
-REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of a field
+ACCESS_TOKEN = "access_token"  # the name of a field
+REFRESH_TOKEN = "refresh_token"  # the name of a field
 
 
 def share_of(connection_id: UUID) -> float:
@@ -112,7 +112,7 @@ class Sealer:
         return kept._replace(parent_version=version - 1, access_envelope=envelopes[0], refresh_envelope=envelopes[1])
 
     def first(self, grant: NewGrant, answer: Answer) -> NewGrant:
-        """Seal the tokens of a new consent into ``grant``, whose other fields are filled in. Raises ``KeyUnavailable``."""
+        """Seal the tokens of a new consent into ``grant``, whose other fields are given. Raises ``KeyUnavailable``."""
         key = self._keyring.sealing_key(grant.tenant, grant.owner, grant.provider)
         access = context(grant.tenant, grant.connection_id, ACCESS_TOKEN)
         sealed = grant._replace(

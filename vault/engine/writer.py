@@ -1,7 +1,7 @@
 """The writer: commits whatever has arrived, then again what has arrived meanwhile (natural group commit, no timer).
 
-It holds answers through every database error until they are stored, or until the process gives them up to the spool, where they
-already lie. Ends without an answer may be lost: the lease runs out and the row is looked at again.
+It holds answers through every database error until they are stored, or until the process gives them up to the spool,
+where they already lie. Ends without an answer may be lost: the lease runs out and the row is looked at again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ class Writer:
         self._queue.put(work)
 
     def finish(self, patience: timedelta) -> bool:
-        """Settle what is left and end; after ``patience`` give up what the database does not take. True: all settled."""
+        """Settle what is left and end; after ``patience`` give up what is not taken. True: all was settled."""
         self._queue.put(None)
         self._thread.join(patience.total_seconds())
         if self._thread.is_alive():
@@ -102,45 +103,64 @@ class Writer:
     def _settle(self, batch: Sequence[Work]) -> None:
         kept = [w for w in batch if isinstance(w, Kept)]
         verdicts = [w for w in batch if isinstance(w, Verdict)]
-        if kept or verdicts:
-            self._persist(lambda: self._together(kept, verdicts), len(kept) + len(verdicts))
+        if (kept or verdicts) and not self._persist(partial(self._together, kept, verdicts)):
+            together: list[Work] = [*kept, *verdicts]
+            for each in together:  # one of them cannot be stored: the others shall not share its fate
+                self._alone(each)
         for work in batch:
-            if isinstance(work, Adoption):
-                self._persist(lambda claim=work.claim: self._adopt(claim), 1)  # type: ignore[misc]
-            elif isinstance(work, Condemnation):
-                self._persist(lambda asked=work: self._condemn(asked), 1)  # type: ignore[misc]
+            if isinstance(work, Adoption | Condemnation):
+                self._alone(work)
 
-    def _persist(self, act: Callable[[], None], size: int) -> None:
-        """Do it until it is done. Every act can be repeated: rows are compared with what the act expects of them."""
+    def _alone(self, work: Work) -> None:
+        match work:
+            case Kept():
+                act = partial(self._together, [work], ())
+            case Verdict():
+                act = partial(self._together, (), [work])
+            case Adoption(claim):
+                act = partial(self._adopt, claim)
+            case Condemnation():
+                act = partial(self._condemn, work)
+        if not self._persist(act):
+            self.unsettled += 1
+
+    def _persist(self, act: Callable[[], None]) -> bool:
+        """Do it until it is done; False: it never will be, or we were told to give up.
+
+        Every act can be repeated: rows are compared with what the act expects of them.
+        """
         pause = FIRST_PAUSE_S
         while True:
             try:
                 act()
-                return
             except VaultError as error:
+                log.warning("refresh.held", error=type(error).__name__)
                 if not error.transient:
-                    log.error("refresh.unsettled", error=type(error).__name__)  # noqa: TRY400  # no traceback: no locals
-                    self.unsettled += size
-                    return
-                self._spool.sync()
-                log.warning("refresh.held", error=type(error).__name__, size=size)
+                    return False
+            except Exception as error:  # noqa: BLE001  # whatever it is, answers of others are in our hands
+                log.error("refresh.unsettled", error=type(error).__name__)  # a traceback shows locals
+                return False
+            else:
+                return True
+            self._spool.sync()
             if self._given_up.wait(pause):
-                self.unsettled += size
-                return
+                return False
             pause = min(LONGEST_PAUSE_S, pause * 2)
 
     def _together(self, kept: Sequence[Kept], verdicts: Sequence[Verdict]) -> None:
         settled = self._store.settle(kept, verdicts)
+        self.stored += len(settled.stored)
         for answer in kept:
             if answer.connection_id not in settled.stored:
-                settle_late(self._store, answer)
-        self.stored += len(settled.stored)
+                self.stored += settle_late(self._store, answer) is Place.ROW
         self._spool.done(kept)
 
     def _adopt(self, claim: Claim) -> None:
         """Put the newest candidate that can be opened into the row; without one, the row is due again soon."""
         for candidate in self._store.candidates(claim.connection_id, claim.consent):
             resealed = self._sealer.reseal(candidate, claim.version + 1)
+            if candidate.parent_fp != claim.parent_fp:  # of another lineage: whether it lives is seen by using it
+                resealed = resealed._replace(next_at=claim.claimed_at)
             if self._store.adopt(claim, candidate, resealed):
                 late_answers.labels("adopted").inc()
                 return

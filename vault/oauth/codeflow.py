@@ -1,8 +1,8 @@
 """The authorization code flow, through requests-oauthlib: the part of OAuth a person waits in.
 
-oauthlib writes the requests; what came back is read by the same rules as a refresh (``answers``), from the HTTP answer itself.
-oauthlib's own reading is not used: it raises a bare ``Warning`` when the granted scopes differ, and that warning would carry away a
-refresh token.
+oauthlib writes the requests; what came back is read by the same rules as a refresh (``answers``), from the HTTP
+answer itself. oauthlib's own reading is not used: it raises a bare ``Warning`` when the granted scopes differ, and
+that warning would carry away a refresh token.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class RequestsCodeExchange:
         return uri
 
 
-class _Heard(Exception):  # noqa: N818  # not an error: it stops oauthlib once the answer is in our hands
+class _Heard(Exception):  # not an error: it stops oauthlib once the answer is in our hands
     pass
 
 

@@ -1,8 +1,12 @@
 """Many POSTs at once through libcurl's multi interface, each sent once.
 
-libcurl quietly sends a request again when a kept connection dies before the first byte of the answer; for a refresh token that is
-a replay. It can only do so by rewinding the body, so the body is given through a callback that cannot be rewound: the transfer then
-fails (``CURLE_SEND_FAIL_REWIND``) and we know that the answer was lost. A request without a body gets a connection of its own.
+libcurl quietly sends a request again when a kept connection dies before the first byte of the answer; for a refresh
+token that is a replay. It can only do so by rewinding the body, so the body is given through a callback that cannot
+be rewound: the transfer then fails (``CURLE_SEND_FAIL_REWIND``) and we know that the answer was lost. A request
+without a body gets a connection of its own.
+
+The deadline is ours, not libcurl's: a process that was paused past it finds the answer waiting in its socket, and
+libcurl would look at the clock before it looks there.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ MAX_BODY = 64 * 1024
 """Bytes of an answer; a larger one is cut off and not read."""
 IDLE_LIFE_S = 20
 """A kept connection is not used after being idle for this long: a stale one is the commonest self-made lost answer."""
+LOOK_EVERY_S = 0.1
+"""How often transfers past their deadline are looked for."""
 POOL = 128
 """Easy handles kept for the next request."""
 
@@ -46,12 +52,13 @@ _NEVER_SENT = frozenset({"refused_uri", "resolve", "connect"})
 class _Transfer:
     """One easy handle and what it is carrying."""
 
-    __slots__ = ("body", "curl", "request", "room", "unsent")
+    __slots__ = ("body", "curl", "overdue_at", "request", "room", "unsent")
 
     def __init__(self, share: pycurl.CurlShare) -> None:
         self.curl = curl = pycurl.Curl()
         self.body: list[bytes] = []
         self.room = MAX_BODY
+        self.overdue_at = 0.0
         self.request: TokenRequest
         self.unsent: io.BytesIO
         curl.setopt(pycurl.SHARE, share)
@@ -85,9 +92,9 @@ class _Transfer:
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | (pycurl.PROTO_HTTP if allow_http else 0))
         curl.setopt(pycurl.HTTPHEADER, (*request.headers, "Expect:"))
         curl.setopt(pycurl.POSTFIELDSIZE, len(request.body))
-        deadline_ms = max(1, int(request.deadline.total_seconds() * 1000))
-        curl.setopt(pycurl.TIMEOUT_MS, deadline_ms)
-        curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, deadline_ms // 2))
+        seconds = request.deadline.total_seconds()
+        self.overdue_at = time.monotonic() + seconds
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(seconds * 500)))
         alone = 0 if request.body else 1
         curl.setopt(pycurl.FRESH_CONNECT, alone)
         curl.setopt(pycurl.FORBID_REUSE, alone)
@@ -105,9 +112,8 @@ class _Transfer:
             "",
         )
 
-    def failed(self, code: int) -> Exchange:
+    def failed(self, failure: str) -> Exchange:
         """Tell how a failed transfer ended; ``sent`` unless not a byte of the request can have left."""
-        failure = _FAILURES.get(code, "protocol")
         sent = failure not in _NEVER_SENT and self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
         return Exchange(self.request.tag, 0, b"", None, sent, failure)
 
@@ -124,6 +130,7 @@ class CurlTransport:
         self._multi.setopt(pycurl.M_MAXCONNECTS, 1024)
         self._idle: list[_Transfer] = []
         self._busy: dict[pycurl.Curl, _Transfer] = {}
+        self._look_at = 0.0
         self.in_flight = 0
 
     def start(self, request: TokenRequest) -> None:
@@ -148,7 +155,7 @@ class CurlTransport:
             return ended
         until = time.monotonic() + timeout.total_seconds()
         while not ended and (left := until - time.monotonic()) > 0:
-            self._multi.select(left)
+            self._multi.select(min(left, LOOK_EVERY_S))
             ended = self._step()
         return ended
 
@@ -157,12 +164,16 @@ class CurlTransport:
         ended: list[Exchange] = []
         while True:
             queued, good, bad = self._multi.info_read()
-            for curl in good:
-                ended.append(self._release(curl).ended())
-            for curl, code, _ in bad:
-                ended.append(self._release(curl).failed(code))
+            ended.extend(self._release(curl).ended() for curl in good)
+            ended.extend(self._release(curl).failed(_FAILURES.get(code, "protocol")) for curl, code, _ in bad)
             if not queued:
-                return ended
+                break
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
+            overdue = [transfer.curl for transfer in self._busy.values() if now >= transfer.overdue_at]
+            ended.extend(self._release(curl).failed("timeout") for curl in overdue)
+        return ended
 
     def _release(self, curl: pycurl.Curl) -> _Transfer:
         transfer = self._busy.pop(curl)

@@ -18,7 +18,7 @@ from vault.model import SealedToken, Status, Token
 from vault.ports import ConnectionStore, Doorbell, TokenReader
 from vault.secret import Secret
 
-ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field
+ACCESS_TOKEN = "access_token"  # the name of a field
 ZERO = timedelta(0)
 FIRST_LOOK_S = 0.02
 LONGEST_LOOK_S = 0.25

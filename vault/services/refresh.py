@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class Refreshing:
-    """The use case behind the tasks ``vault.refresh_scan`` and ``vault.refresh``; one instance serves one thread at a time."""
+    """The use case behind ``vault.refresh_scan`` and ``vault.refresh``; one instance serves one thread at a time."""
 
     def __init__(self, tools: Tools, *, max_in_flight: int) -> None:
         self._tools = tools

@@ -1,4 +1,4 @@
-"""Telling providers to forget tokens: of connections that ended, and of answers that came too late for one (RFC 7009)."""
+"""Telling providers to forget tokens: of connections that ended, and of answers that came too late (RFC 7009)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RETRY_AFTER = timedelta(minutes=5)
 TRIES = 20
 """Then it is given up, which the audit says: the tokens end by themselves at the provider."""
 POLL = timedelta(milliseconds=100)
-REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of a field
+REFRESH_TOKEN = "refresh_token"  # the name of a field
 
 
 class Revoking:
@@ -57,7 +57,7 @@ class Revoking:
 
     def _finish(self, exchange: Exchange) -> int:
         revocation = exchange.tag
-        assert isinstance(revocation, Revocation)  # noqa: S101  # the tag is what _start gave
+        assert isinstance(revocation, Revocation)  # the tag is what _start gave
         if exchange.status in (200, 204):
             return self._end(revocation, "revoked")
         if exchange.status in (400, 404):

@@ -1,11 +1,12 @@
 """S2: taking due rows, on a connection of its own whose plans are pinned.
 
-Order and fairness come from the statement: for each client of a provider a bounded walk along ``schedule_due``, urgent rows
-first, so that a backlog of one provider costs the others nothing. The default planner may prefer a bitmap and a sort over
-*all* due rows, which makes a claim cost the backlog; on this connection it may not.
+Order and fairness come from the statement: for each client of a provider a bounded walk along ``schedule_due``,
+urgent rows first, so that a backlog of one provider costs the others nothing. The default planner may prefer a bitmap
+and a sort over *all* due rows, which makes a claim cost the backlog; on this connection it may not.
 
-Rows are locked by the first statement and read by the second, which sees everything committed until then. One statement
-could pair a schedule row with a grant from before a concurrent commit, and send a refresh token whose successor is stored.
+Rows are locked by the first statement and read by the second, which sees everything committed until then. One
+statement could pair a schedule row with a grant from before a concurrent commit, and send a refresh token whose
+successor is stored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
-
 
 from vault.claims import Claim, DataKeyRecord, Quota
 from vault.model import Status
@@ -62,7 +62,8 @@ UPDATE evergrant.schedule s
   JOIN evergrant.oauth_grant g USING (connection_id)
   JOIN evergrant.data_key k ON k.id = g.data_key_id
  WHERE s.connection_id = t.connection_id AND g.status NOT IN ('needs_reconnect', 'disconnected')
-RETURNING s.connection_id, g.tenant, k.owner, k.provider, s.client, g.client_id, g.consent, g.status, g.reason, g.version,
+RETURNING s.connection_id, g.tenant, k.owner, k.provider, s.client, g.client_id, g.consent, g.status, g.reason,
+       g.version,
        g.refresh_fp, g.refresh_envelope, g.expires_at, g.refreshed_at, g.grant_ends_at,
        s.epoch, s.attempt, s.failures, NULLIF(s.intent_at, now()),
        EXISTS (SELECT 1 FROM evergrant.candidate c WHERE c.connection_id = g.connection_id

@@ -182,7 +182,7 @@ class PostgresConnections:
 
 
 def _forget(transaction: sa.Connection, connection_id: UUID) -> None:
-    """Take every secret out of a connection and its schedule; the epoch moves on, so no claim of before can end here."""
+    """Take every secret out of a connection; its epoch moves on, so that no claim of before can end here."""
     transaction.execute(
         schedule.update()
         .where(schedule.c.connection_id == connection_id)

@@ -28,7 +28,7 @@ from vault.store.tables import (
 DATA_KEY_COLUMNS = [data_key.c[name] for name in DataKeyRecord._fields]
 _CURRENT = "current"
 LONGEST_FLIGHT = timedelta(hours=25)
-"""An answer sealed under a key just replaced can come home from a spool a day later; the key is kept in use until then."""
+"""An answer sealed under a key just replaced can come home from a spool a day later; until then the key is in use."""
 _RESEAL = sa.text("""
     UPDATE evergrant.oauth_grant g
        SET access_envelope = n.access_envelope, refresh_envelope = n.refresh_envelope, data_key_id = n.data_key_id
@@ -75,7 +75,7 @@ class PostgresKeys:
                 transaction.execute(audit.insert().values(audit_row(record.tenant, "key.created", None, detail)))
                 return record
         winner = self.current_tenant_key(record.tenant)
-        assert winner is not None  # noqa: S101  # the conflict was with it, and tenant keys are never deleted
+        assert winner is not None  # the conflict was with it, and tenant keys are never deleted
         return winner
 
     def data_key(self, key_id: UUID) -> DataKeyRecord | None:
@@ -104,7 +104,7 @@ class PostgresKeys:
             if added.rowcount:
                 return record
         winner = self.current_data_key(record.tenant, record.owner, record.provider, record.purpose)
-        assert winner is not None  # noqa: S101  # the conflict was with it
+        assert winner is not None  # the conflict was with it
         return winner
 
     # ---------------------------------------------------------------------------------------------------- rotating

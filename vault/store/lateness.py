@@ -40,7 +40,8 @@ _LOOK_AGAIN = b"""
 UPDATE evergrant.schedule SET next_at = LEAST(next_at, now()) WHERE connection_id = %b
 """
 _KEEP_CANDIDATE = b"""
-INSERT INTO evergrant.candidate (connection_id, tenant, epoch, consent, parent_fp, parent_version, refresh_fp, data_key_id,
+INSERT INTO evergrant.candidate (connection_id, tenant, epoch, consent, parent_fp, parent_version, refresh_fp,
+                                 data_key_id,
                                  access_envelope, refresh_envelope, token_type, scopes, sent_at, expires_at, next_at,
                                  grant_ends_at)
 VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)

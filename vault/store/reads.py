@@ -1,7 +1,8 @@
 """The hot read behind ``get()``: one prepared, binary, autocommit SELECT on a connection that keeps its cursor.
 
-Every layer between here and the socket was measured (LIMITS, "Reading a token"): a pool of our own that is a list, because
-checking out of a general one costs as much as opening the envelope; no transaction, because one costs twice the read.
+Every layer between here and the socket was measured (LIMITS, "Reading a token"): a pool of our own that is a list,
+because checking out of a general one costs as much as opening the envelope; no transaction, because one costs twice
+the read.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class TokenLane:
         return [(SealedToken(*row[:_WIDTH]), DataKeyRecord(*row[_WIDTH:])) for row in rows]
 
     def _run(self, query: bytes, parameters: tuple[object, ...], fetch: Callable[[psycopg.Cursor[Any]], Any]) -> Any:
-        """Run a read; on a connection the server has dropped meanwhile, once more on a new one: reading twice is harmless."""
+        """Run a read; on a connection the server has dropped, once more on a new one: reading twice is harmless."""
         if self._pid != os.getpid():
             self._idle, self._pid = [], os.getpid()
         try:

@@ -27,7 +27,7 @@ def _config() -> Config:
 def needed_revision() -> str:
     """Return the revision this version of the code is written for."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None  # noqa: S101  # the package carries at least one revision
+    assert head is not None  # the package carries at least one revision
     return head
 
 
@@ -43,7 +43,7 @@ class Schema:
             exists = connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": REVISIONS})
             if exists is None:
                 return None
-            revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {REVISIONS}"))  # noqa: S608
+            revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {REVISIONS}"))
             return revision
 
     def check(self) -> None:

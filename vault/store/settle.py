@@ -1,8 +1,9 @@
 """S5 to S7: putting answers into rows by lineage, and ends by epoch.
 
-The common case is one statement for a whole batch, which is one commit; each row in it is checked by itself when it is locked,
-so nothing needs a snapshot. ``scheduled`` feeds ``stored``: a schedule row is therefore always locked before its grant, the
-same order in which a claim takes them, and that lock is what keeps a claim from reading a grant about to change.
+The common case is one statement for a whole batch, which is one commit; each row in it is checked by itself when it
+is locked, so nothing needs a snapshot. ``scheduled`` feeds ``stored``: a schedule row is therefore always locked
+before its grant, the same order in which a claim takes them, and that lock is what keeps a claim from reading a grant
+about to change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from vault.ports import Settled
 from vault.store.engine import Database
 from vault.store.pinned import PinnedConnection
 
-SETTLING_PLANS = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off -c plan_cache_mode=force_generic_plan"
+SETTLING_PLANS = (
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
+    " -c plan_cache_mode=force_generic_plan"
+)
 """A batch is small beside the tables: it is joined by primary key, row by row, also when statistics say otherwise."""
 
 _STORE = b"""
@@ -59,7 +63,10 @@ WITH verdict AS (
          AS v(connection_id, epoch, consent, event, status, reason, wait, failures, clear_intent)),
 ended AS (
   UPDATE evergrant.schedule s
-     SET lease_until = to_timestamp(0), next_at = now() + v.wait, urgent = false, failures = v.failures,
+     SET lease_until = to_timestamp(0), urgent = false,
+         next_at = now() + CASE WHEN EXISTS (SELECT 1 FROM evergrant.candidate c WHERE c.connection_id = s.connection_id
+                                                AND c.consent = v.consent AND c.parent_fp = s.intent_fp)
+                                THEN interval '0' ELSE v.wait END, failures = v.failures,
          attempt = CASE WHEN v.status = 'quarantined' THEN s.attempt ELSE 0 END,
          intent_fp = CASE WHEN v.clear_intent THEN NULL ELSE s.intent_fp END,
          intent_at = CASE WHEN v.clear_intent THEN NULL ELSE s.intent_at END

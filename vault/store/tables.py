@@ -1,8 +1,8 @@
 """The tables, in the PostgreSQL schema ``evergrant``.
 
-The hot row, ``oauth_grant``, holds what ``get()`` needs and changes at every refresh: nothing indexed in it changes then, so
-updates stay HOT, and its values stay inline instead of in TOAST (LIMITS, "Reading a token"). When a grant is due lies in the
-narrow ``schedule`` beside it.
+The hot row, ``oauth_grant``, holds what ``get()`` needs and changes at every refresh: nothing indexed in it changes
+then, so updates stay HOT, and its values stay inline instead of in TOAST (LIMITS, "Reading a token"). When a grant is
+due lies in the narrow ``schedule`` beside it.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class ServerKeeper:
         # Made here and not by the owner: there is no instant at which a killed owner could leave it behind.
         parent = tempfile.gettempdir()
         if len(parent) > PATH_MAX:
-            parent = "/tmp"  # noqa: S108 - mkdtemp makes the directory itself, unguessable and 0700
+            parent = "/tmp"
         self._scratch = Path(tempfile.mkdtemp(prefix="evergrant-", dir=parent))
         self._home = Path(spec["home"] or self._scratch / "home")
 
@@ -153,7 +153,7 @@ class ServerKeeper:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.chdir(self._home)
-            os.execve(argv[0], argv, env)  # noqa: S606 - what the owner, our parent, told us to run
+            os.execve(argv[0], argv, env)
         except BaseException as error:  # noqa: BLE001 - whatever it is, a fork must not return
             with contextlib.suppress(OSError):
                 os.write(2, f"{argv[0]}: {error}\n".encode())
@@ -246,7 +246,7 @@ def _parents() -> dict[int, int]:
     """Every process and its parent, from /proc where there is one, else from ps(1)."""
     if not Path("/proc/self/stat").exists():
         ps = ["/bin/ps", "-A", "-o", "pid=,ppid="]
-        listing = subprocess.run(ps, capture_output=True, text=True, check=False).stdout  # noqa: S603 - fixed words
+        listing = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
         return {int(pid): int(parent) for pid, parent in (line.split() for line in listing.splitlines())}
     parents = {}
     for entry in Path("/proc").iterdir():

@@ -35,7 +35,7 @@ class Keeper:
         """
         spec = {"home": None if home is None else str(home.absolute()), "stop": [(int(s), wait) for s, wait in stop]}
         self._turn = threading.Lock()
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter on our own file
+        self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(KEEPER), json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,0 +1,156 @@
+"""What every benchmark stands on: PostgreSQL, settings for a vault, and grants in the table by the thousand."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from vault import Maintenance, Vault
+from vault import settings as vault_settings
+from vault.claims import DataKeyRecord
+from vault.envelope import context, seal
+from vault.keyring import Keyring
+from vault.kms import open_kms
+from vault.ports import TenantKeyRecord
+from vault.store.engine import Database
+from vault.store.keys import PostgresKeys
+from vault.testing.servers import EmbeddedPostgres
+from vault.wiring import monotonic
+
+PROVIDER = "acme"
+NO_REDIS = "redis://127.0.0.1:1/0"
+SERVER = {
+    "shared_buffers": "1GB",
+    "max_wal_size": "16GB",
+    "checkpoint_timeout": "1h",
+    "maintenance_work_mem": "512MB",
+}
+"""Room for the tables, and no checkpoint in the middle of a measurement."""
+
+
+class Stage:
+    """One database of a running PostgreSQL server, with the environment of a vault that uses it."""
+
+    def __init__(
+        self, postgres: EmbeddedPostgres, home: Path, *, token_uri: str = "http://127.0.0.1:1/token", redis: str = NO_REDIS
+    ) -> None:
+        database = f"bench_{uuid.uuid4().hex[:8]}"
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {database}".encode())
+        self.url = postgres.url_for(database)
+        self.home = home / database
+        self.home.mkdir()
+        providers = self.home / "providers.toml"
+        providers.write_text(
+            f'[{PROVIDER}]\nauthorize_uri = "{token_uri}"\ntoken_uri = "{token_uri}"\nmax_in_flight = 1024\n'
+        )
+        self.environment = {
+            "VAULT_DATABASE_URL": self.url,
+            "VAULT_REDIS_URL": redis,
+            "VAULT_HOME": str(self.home),
+            "VAULT_PROVIDERS": str(providers),
+            "VAULT_INSECURE_HOSTS": "127.0.0.1",
+            "VAULT_MAX_IN_FLIGHT": "1024",
+            f"VAULT_CLIENT_{PROVIDER.upper()}_ID": "evergrant",
+            f"VAULT_CLIENT_{PROVIDER.upper()}_SECRET": "cnry-cs-simulator",
+        }
+        maintenance = Maintenance.from_env(self.environment)
+        maintenance.upgrade_schema()
+        maintenance.close()
+
+    def vault(self, **more: str) -> Vault:
+        """Return a vault on this database; `more` is further environment."""
+        return Vault.from_env({**self.environment, **more})
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Open an autocommit connection as the superuser."""
+        return psycopg.connect(self.url, autocommit=True)
+
+    def populate(self, count: int, *, access_bytes: int = 220, refresh_tokens: Sequence[str] = ()) -> list[UUID]:
+        """Connect `count` owners, each under a data key of its own, all due in an hour; returns the connections' ids.
+
+        Args:
+            count: how many.
+            access_bytes: length of the access tokens.
+            refresh_tokens: what the provider has issued; made up when it is not asked.
+        """
+        settings = vault_settings.load(self.environment)
+        database = Database(settings.database_url)
+        keyring = Keyring(
+            open_kms(settings.master_key_uri),
+            _OneTenant(database),
+            monotonic=monotonic,
+            random=secrets.token_bytes,
+            new_id=uuid.uuid4,
+        )
+        rows = [_grant_rows(keyring, n, access_bytes, refresh_tokens[n] if refresh_tokens else None) for n in range(count)]
+        with self.connect() as connection, connection.transaction():
+            connection.execute("SET LOCAL session_replication_role = replica")  # no foreign keys to be checked row by row
+            for number, (table, columns) in enumerate(_TABLES.items()):
+                copy = f"COPY evergrant.{table} ({', '.join(columns)}) FROM STDIN".encode()
+                with connection.cursor().copy(copy) as sink:
+                    for row in rows:
+                        sink.write_row(row[number])
+        with self.connect() as connection:
+            connection.execute("VACUUM ANALYZE")
+        database.dispose()
+        return [row[1][0] for row in rows]
+
+
+_TABLES = {
+    "data_key": DataKeyRecord._fields,
+    "connection": ("id", "tenant", "owner", "provider", "requested_scopes", "granted_scopes"),
+    "oauth_grant": (
+        *("connection_id", "tenant", "status", "version", "data_key_id", "client_id", "expires_at", "refreshed_at"),
+        *("stale_at", "refresh_fp", "access_envelope", "refresh_envelope"),
+    ),
+    "schedule": ("connection_id", "client", "next_at", "epoch"),
+}
+
+
+def _grant_rows(keyring: Keyring, number: int, access_bytes: int, refresh: str | None) -> tuple[Sequence[Any], ...]:
+    tenant, owner, now = "default", f"owner-{number}", datetime.now(UTC)
+    connection_id = uuid.uuid4()
+    record = keyring.new_data_key(tenant, owner, PROVIDER)
+    key = keyring.key(record)
+    access = secrets.token_hex(access_bytes)[:access_bytes]
+    refresh = refresh or f"1//{secrets.token_hex(48)}"
+    due = now + timedelta(hours=1)
+    return (
+        record,
+        (connection_id, tenant, owner, PROVIDER, "read", "read"),
+        (
+            *(connection_id, tenant, "active", 1, record.id, "evergrant", now + timedelta(hours=2), now),
+            *(due, keyring.fingerprint(tenant, connection_id, refresh)),
+            seal(key, access.encode(), context(tenant, connection_id, "access_token"), 1),
+            seal(key, refresh.encode(), context(tenant, connection_id, "refresh_token"), 1),
+        ),
+        (connection_id, PROVIDER, due, 1),
+    )
+
+
+class _OneTenant(PostgresKeys):
+    """Keys in PostgreSQL, which asks for the tenant's key once and not once for every owner."""
+
+    _known: TenantKeyRecord | None = None
+
+    def current_tenant_key(self, tenant: str) -> TenantKeyRecord | None:
+        self._known = self._known or super().current_tenant_key(tenant)
+        return self._known
+
+
+@contextmanager
+def server() -> Iterator[tuple[EmbeddedPostgres, Path]]:
+    """Run a PostgreSQL server, and lend a directory beside it."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory(prefix="evergrant-bench-")))
+        yield stack.enter_context(EmbeddedPostgres.start(options=SERVER)), home
