@@ -27,7 +27,7 @@ def _to_nobody(_: object) -> None: ...
 
 
 class Vault:
-    """Tokens of connected accounts, for web apps. One per process; thread-safe; nothing connects before the first call."""
+    """Tokens of connected accounts, for web apps. One per process; thread-safe; the first call connects, not this."""
 
     def __init__(self, settings: Settings) -> None:
         self._wire(Wiring(settings), settings.tenant)

@@ -1,4 +1,4 @@
-"""What became of one POST to a token endpoint, in classes that follow different rules (PROVIDERS, "Reading an answer")."""
+"""What became of one POST to a token endpoint, in classes that different rules follow (docs/concepts.md)."""
 
 from __future__ import annotations
 

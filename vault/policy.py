@@ -280,7 +280,7 @@ def _doubt_wait(
     wait: timedelta,
     retry_after: timedelta | None,
 ) -> timedelta:
-    """S6: at once where that is safe, inside the window, else shortly before the access token ends; then backing off."""
+    """S6: at once where that is safe, inside the window, else shortly before the access token ends; then back off."""
     if retry_after:
         wait = max(wait, retry_after)
     since = claim.doubt_since or claim.claimed_at

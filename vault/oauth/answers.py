@@ -1,6 +1,6 @@
 """Reads what a token endpoint said. Pure: bytes in, one of the outcomes of ``vault.outcome`` out.
 
-RFC 6749 sections 5.1 and 5.2 are the rule; PROVIDERS, "Reading an answer", lists how providers depart from it. A 5xx
+RFC 6749 sections 5.1 and 5.2 are the rule; docs/concepts.md, lists how providers depart from it. A 5xx
 outranks whatever its body says. A 200 is read for an error first, since some providers put one there.
 """
 

@@ -28,11 +28,12 @@ from vault.store.tables import (
 DATA_KEY_COLUMNS = [data_key.c[name] for name in DataKeyRecord._fields]
 _CURRENT = "current"
 LONGEST_FLIGHT = timedelta(hours=25)
-"""An answer sealed under a key just replaced can come home from a spool a day later; until then the key is in use."""
+"""An answer sealed under a key just replaced can come home from a spool a day later: until then it is in use."""
 _RESEAL = sa.text("""
     UPDATE evergrant.oauth_grant g
        SET access_envelope = n.access_envelope, refresh_envelope = n.refresh_envelope, data_key_id = n.data_key_id
-      FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:old_keys AS uuid[]), CAST(:new_keys AS uuid[]),
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:old_keys AS uuid[]),
+                  CAST(:new_keys AS uuid[]),
                   CAST(:access AS bytea[]), CAST(:refresh AS bytea[]))
            AS n(connection_id, version, old_key_id, data_key_id, access_envelope, refresh_envelope)
      WHERE g.connection_id = n.connection_id AND g.version = n.version AND g.data_key_id = n.old_key_id
