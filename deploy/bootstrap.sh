@@ -68,8 +68,8 @@ usable_venv() {
 
 make_venv() {
     rm -rf "$VENV"
-    if [ "$TOOL" = uv ]; then
-        uv venv --quiet --python "${PYTHON:->=3.11}" "$VENV"
+    if [ -n "$UV" ]; then
+        "$UV" venv --quiet --python "${PYTHON:->=3.11}" "$VENV"
     elif "$PYTHON" -c 'import ensurepip' 2>/dev/null; then
         "$PYTHON" -m venv "$VENV"
     else # Debian without python3-venv: its pip can work on an environment that has none of its own
@@ -77,20 +77,41 @@ make_venv() {
     fi
 }
 
-pip_install() {
-    if [ "$TOOL" = uv ]; then
-        uv pip install --quiet --python "$VENV/bin/python" "$@"
-    elif "$VENV/bin/python" -c 'import pip' 2>/dev/null; then
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@"
+# pip takes a minute for what uv does in two seconds, so it installs the uv of the lock and leaves the rest to that.
+get_uv() {
+    awk '/^uv==/ { found = 1 } found { print } found && !/\\$/ { exit }' "$LOCK" >"$VENV/.uv.txt"
+    if [ -s "$VENV/.uv.txt" ] && with_pip --no-deps --require-hashes -r "$VENV/.uv.txt"; then
+        UV=$VENV/bin/uv
+    fi
+    rm -f "$VENV/.uv.txt"
+}
+
+with_pip() {
+    if "$VENV/bin/python" -c 'import pip' 2>/dev/null; then
+        "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@"
     else
-        "$PYTHON" -m pip --python "$VENV/bin/python" install --quiet --disable-pip-version-check --no-input "$@"
+        "$PYTHON" -m pip --python "$VENV/bin/python" install -qq --disable-pip-version-check --no-input "$@"
+    fi
+}
+
+install() {
+    if [ -n "$UV" ]; then
+        "$UV" pip install --quiet --python "$VENV/bin/python" "$@"
+    else
+        with_pip "$@"
     fi
 }
 
 install_all() {
     : >"$VENV/.building"
     rm -f "$VENV/.built"
-    pip_install --require-hashes -r "$LOCK" && pip_install --no-deps --no-build-isolation --editable .
+    [ -n "$UV" ] || get_uv
+    install --no-deps --require-hashes -r "$LOCK" && install --no-deps --no-build-isolation --editable .
+}
+
+install_anew() {
+    UV=$(command -v uv || true) # not the one of an environment that is about to go
+    make_venv && install_all
 }
 
 FINGERPRINT=$(fingerprint)
@@ -106,22 +127,15 @@ if is_built; then # by the one we waited for
 fi
 
 PYTHON=$(find_python || true)
-if command -v uv >/dev/null 2>&1; then
-    TOOL=uv
-elif [ -z "$PYTHON" ]; then
+UV=$(command -v uv || true)
+if [ -z "$UV" ] && [ -z "$PYTHON" ]; then
     fail "no Python 3.11 or newer found (tried python3, python3.11 to python3.14 and python): install one, or install uv"
-elif "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -c 'import ensurepip' 2>/dev/null; then
-    TOOL=pip
-else
+elif [ -z "$UV" ] && ! "$PYTHON" -c 'import ensurepip' 2>/dev/null && ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
     fail "$PYTHON has neither pip nor ensurepip: install uv, or your system's python3-venv or python3-pip"
 fi
 
-say "installing $(grep -c '^[a-zA-Z0-9]' "$LOCK") locked packages into $VENV with $TOOL, this takes a moment …"
-if usable_venv; then
-    install_all || { make_venv && install_all; } || fail "the packages could not be installed, see above"
-else
-    { make_venv && install_all; } || fail "the packages could not be installed, see above"
-fi
+say "installing $(grep -c '^[a-zA-Z0-9]' "$LOCK") locked packages into $VENV, this takes a moment …"
+{ usable_venv && install_all; } || install_anew || fail "the packages could not be installed, see above"
 printf '%s\n' "$FINGERPRINT" >"$VENV/.built"
 rm -f "$VENV/.building"
 say "done"
