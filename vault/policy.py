@@ -183,10 +183,24 @@ def after_claim(policy: RefreshPolicy, provider: Provider, claim: Claim) -> Deci
     return Decision(Step.END, _doubt(claim, "answer_lost", wait, claim.failures))
 
 
-def lease_suffices(policy: RefreshPolicy, provider: Provider, left: timedelta) -> bool:
-    """S3: whether a POST started now ends, answered or not, well before anybody else may claim the row."""
+def send_within(policy: RefreshPolicy, provider: Provider, left: timedelta) -> timedelta:
+    """S3: how long a POST may still be sent so that it ends, answered or not, well before anybody else claims the row.
+
+    Args:
+        policy: the numbers.
+        provider: to whom it goes.
+        left: what is left of the lease.
+
+    Returns:
+        Zero or less: not at all.
+    """
     limits = timing(policy, provider)
-    return left >= limits.deadline + limits.lease / 10
+    return left - limits.deadline - limits.lease / 10
+
+
+def lease_suffices(policy: RefreshPolicy, provider: Provider, left: timedelta) -> bool:
+    """S3: whether a POST may be sent now."""
+    return send_within(policy, provider, left) >= ZERO
 
 
 def give_back(claim: Claim) -> Verdict:

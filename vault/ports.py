@@ -333,6 +333,8 @@ class TokenRequest(NamedTuple):
     headers: tuple[str, ...]
     body: bytes
     deadline: timedelta
+    send_within: timedelta
+    """The body must not leave later than this after the start: the claim would not hold until the answer."""
 
 
 class Exchange(NamedTuple):
@@ -344,14 +346,15 @@ class Exchange(NamedTuple):
     retry_after: timedelta | None
     sent: bool
     failure: str
-    """Empty, or one of ``connect``, ``timeout``, ``reset``, ``too_large``, ``tls``, ``refused_uri``, ``protocol``."""
+    """Empty, or one of ``connect``, ``resolve``, ``timeout``, ``reset``, ``closed``, ``truncated``,
+    ``too_large``, ``too_late``, ``tls``, ``refused_uri``, ``protocol``."""
 
 
 class TokenEndpoint(Protocol):
     """The dialects of providers: how a refresh is asked for, and what an answer means."""
 
     def refresh_request(
-        self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta
+        self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta, send_within: timedelta
     ) -> TokenRequest:
         """The POST that spends a refresh token (RFC 6749, section 6)."""
 

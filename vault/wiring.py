@@ -79,7 +79,7 @@ class Wiring:
     @cached_property
     def _tools(self) -> Tools:
         return Tools(
-            store=self._store, transport=CurlTransport(self._settings.insecure_hosts), endpoint=OAuthEndpoint(),
+            store=self._store, transport=CurlTransport(self._settings.insecure_hosts, monotonic), endpoint=OAuthEndpoint(),
             spool=self._spool, gate=LocalGate(monotonic), sealer=Sealer(self.keyring, self._policy),
             providers=self._providers, policy=self._policy, monotonic=monotonic, jitter=random.random,
         )  # fmt: skip

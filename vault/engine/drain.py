@@ -196,8 +196,9 @@ class Drain:
             return
         sent = Sent(claim, provider, spent, prepared, self._now())
         deadline = policy.timing(tools.policy, provider).deadline
+        within = policy.send_within(tools.policy, provider, claim.lease_until - sent.sent_at)
         tools.gate.take(provider, 1)
-        tools.transport.start(tools.endpoint.refresh_request(provider, spent, sent, deadline))
+        tools.transport.start(tools.endpoint.refresh_request(provider, spent, sent, deadline, within))
 
     def _hear(self, timeout: timedelta) -> None:
         """Take in what has come; one answer that cannot be handled costs no other one its place."""

@@ -22,14 +22,16 @@ class OAuthEndpoint:
         self._clients: dict[str, tuple[Client, tuple[str, ...], str]] = {}
 
     def refresh_request(
-        self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta
+        self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta, send_within: timedelta
     ) -> TokenRequest:
         """See ``TokenEndpoint.refresh_request``."""
         headers, suffix = self._authentication(provider)
         body = f"grant_type=refresh_token&refresh_token={quote_plus(refresh_token.reveal())}{suffix}"
         if provider.scope_on_refresh and provider.scopes:
             body += "&" + urlencode({"scope": provider.scope_separator.join(provider.scopes)})
-        return TokenRequest(tag, provider.refresh_uri or provider.token_uri, headers, body.encode(), deadline)
+        return TokenRequest(
+            tag, provider.refresh_uri or provider.token_uri, headers, body.encode(), deadline, send_within
+        )
 
     def revoke_request(
         self, provider: Provider, token: Secret, tag: object, deadline: timedelta
@@ -39,7 +41,7 @@ class OAuthEndpoint:
             return None
         headers, suffix = self._authentication(provider)
         body = f"token={quote_plus(token.reveal())}&token_type_hint=refresh_token{suffix}"
-        return TokenRequest(tag, provider.revoke_uri, headers, body.encode(), deadline)
+        return TokenRequest(tag, provider.revoke_uri, headers, body.encode(), deadline, deadline)
 
     def read(self, provider: Provider, exchange: Exchange) -> Outcome:
         """See ``TokenEndpoint.read``."""

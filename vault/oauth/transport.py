@@ -12,8 +12,7 @@ libcurl would look at the clock before it looks there.
 from __future__ import annotations
 
 import io
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -52,10 +51,13 @@ _NEVER_SENT = frozenset({"refused_uri", "resolve", "connect"})
 class _Transfer:
     """One easy handle and what it is carrying."""
 
-    __slots__ = ("body", "curl", "overdue_at", "request", "room", "unsent")
+    __slots__ = ("body", "curl", "monotonic", "overdue_at", "request", "room", "send_until", "too_late", "unsent")
 
-    def __init__(self, share: pycurl.CurlShare) -> None:
+    def __init__(self, share: pycurl.CurlShare, monotonic: Callable[[], float]) -> None:
         self.curl = curl = pycurl.Curl()
+        self.monotonic = monotonic
+        self.send_until = 0.0
+        self.too_late = False
         self.body: list[bytes] = []
         self.room = MAX_BODY
         self.overdue_at = 0.0
@@ -71,7 +73,11 @@ class _Transfer:
         curl.setopt(pycurl.READFUNCTION, self._read)
         curl.setopt(pycurl.WRITEFUNCTION, self._write)
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int) -> bytes | int:
+        """Give libcurl the body, which it asks for as it sends: a process that was paused until now must not any more."""
+        if self.monotonic() > self.send_until:
+            self.too_late = True
+            return pycurl.READFUNC_ABORT
         return self.unsent.read(size)
 
     def _write(self, data: bytes) -> int:
@@ -92,8 +98,10 @@ class _Transfer:
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | (pycurl.PROTO_HTTP if allow_http else 0))
         curl.setopt(pycurl.HTTPHEADER, (*request.headers, "Expect:"))
         curl.setopt(pycurl.POSTFIELDSIZE, len(request.body))
-        seconds = request.deadline.total_seconds()
-        self.overdue_at = time.monotonic() + seconds
+        now, seconds = self.monotonic(), request.deadline.total_seconds()
+        self.overdue_at = now + seconds
+        self.send_until = now + request.send_within.total_seconds()
+        self.too_late = False
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(seconds * 500)))
         alone = 0 if request.body else 1
         curl.setopt(pycurl.FRESH_CONNECT, alone)
@@ -113,7 +121,9 @@ class _Transfer:
         )
 
     def failed(self, failure: str) -> Exchange:
-        """Tell how a failed transfer ended; ``sent`` unless not a byte of the request can have left."""
+        """Tell how a failed transfer ended; ``sent`` unless nothing that matters of the request can have left."""
+        if self.too_late:  # headers may have left, the token has not
+            return Exchange(self.request.tag, 0, b"", None, False, "too_late")
         sent = failure not in _NEVER_SENT and self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
         return Exchange(self.request.tag, 0, b"", None, sent, failure)
 
@@ -121,7 +131,8 @@ class _Transfer:
 class CurlTransport:
     """``Transport`` on libcurl; belongs to one thread."""
 
-    def __init__(self, insecure_hosts: Iterable[str] = ()) -> None:
+    def __init__(self, insecure_hosts: Iterable[str], monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
         self._insecure_hosts = frozenset(insecure_hosts)
         self._http_allowed: dict[str, bool] = {}
         self._share = pycurl.CurlShare()
@@ -135,7 +146,7 @@ class CurlTransport:
 
     def start(self, request: TokenRequest) -> None:
         """See ``Transport.start``."""
-        transfer = self._idle.pop() if self._idle else _Transfer(self._share)
+        transfer = self._idle.pop() if self._idle else _Transfer(self._share, self._monotonic)
         transfer.load(request, allow_http=self._allows_http(request.uri))
         self._busy[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
@@ -153,8 +164,8 @@ class CurlTransport:
         ended = self._step()
         if ended or not self.in_flight:
             return ended
-        until = time.monotonic() + timeout.total_seconds()
-        while not ended and (left := until - time.monotonic()) > 0:
+        until = self._monotonic() + timeout.total_seconds()
+        while not ended and (left := until - self._monotonic()) > 0:
             self._multi.select(min(left, LOOK_EVERY_S))
             ended = self._step()
         return ended
@@ -168,7 +179,7 @@ class CurlTransport:
             ended.extend(self._release(curl).failed(_FAILURES.get(code, "protocol")) for curl, code, _ in bad)
             if not queued:
                 break
-        now = time.monotonic()
+        now = self._monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY_S
             overdue = [transfer.curl for transfer in self._busy.values() if now >= transfer.overdue_at]

