@@ -1,0 +1,65 @@
+"""``make chaos``: the long campaigns, and a table of what came of them. Exit code 0 only if every promise held."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos import plan as plans
+from tests.chaos.campaign import Report, run
+
+CAMPAIGNS = {
+    "grace": lambda: plans.long(plans.GRACE),
+    "strict": lambda: plans.long(plans.STRICT),
+    "postgres": plans.postgres,
+    "short-grace": lambda: plans.short(plans.GRACE),
+    "short-strict": lambda: plans.short(plans.STRICT),
+}
+
+
+def main() -> int:
+    """Run the campaigns that were named."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*CAMPAIGNS, []], help=f"default: grace strict postgres")
+    names = parser.parse_args().names or ["grace", "strict", "postgres"]
+    console = Console(stderr=True)
+    reports = [run(CAMPAIGNS[name](), lambda words: console.print(words, highlight=False)) for name in names]
+    show(Console(), reports)
+    return 0 if all(report.passed for report in reports) else 1
+
+
+def show(console: Console, reports: list[Report]) -> None:
+    """Print what came of it."""
+    table = Table("", *(report.plan.name for report in reports), title="Chaos")
+    for name, value in (
+        ("seconds", lambda r: f"{r.seconds:.0f}"),
+        ("connections", lambda r: r.findings.connections),
+        ("refreshes", lambda r: r.findings.refreshes),
+        ("processes killed", lambda r: r.kills),
+        ("  at named points", lambda r: r.deaths.total()),
+        ("other acts", lambda r: ", ".join(f"{n} {c}" for n, c in sorted(r.acts.items()) if not n.startswith("kill"))),
+        ("tokens served", lambda r: r.served),
+        ("  dead at the provider", lambda r: r.served_dead),
+        ("get() errors", lambda r: ", ".join(f"{n} {c}" for n, c in sorted(r.errors.items())) or "none"),
+        ("connections lost", lambda r: r.findings.lost),
+        ("  answers never stored", lambda r: r.findings.lost_answers),
+        ("statuses", lambda r: ", ".join(f"{n} {c}" for n, c in sorted(r.findings.statuses.items()))),
+        ("Redis commands searched", lambda r: r.monitored),
+        ("leaks", lambda r: len(r.leaks)),
+        ("problems", lambda r: len(r.findings.problems) + len(r.unsettled)),
+        ("passed", lambda r: "yes" if r.passed else "NO"),
+    ):
+        table.add_row(name, *(str(value(report)) for report in reports))
+    console.print(table)
+    for report in reports:
+        deaths = ", ".join(f"{name} {count}" for name, count in sorted(report.deaths.items()))
+        console.print(f"{report.plan.name}: deaths at points: {deaths or 'none'}", highlight=False)
+        for problem in (*report.findings.problems, *report.unsettled, *report.leaks):
+            console.print(f"{report.plan.name}: {problem}", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

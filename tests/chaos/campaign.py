@@ -1,0 +1,161 @@
+"""Runs one campaign from the first consent to the verdict."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+import redis
+
+from tests.chaos.acts import Acts
+from tests.chaos.checker import Findings, check
+from tests.chaos.leaks import Monitor, search
+from tests.chaos.plan import Plan
+from tests.chaos.stack import PROVIDER, REDIRECT, Stack
+from tests.demo.home import Home
+from tests.simulator import Oracle
+from tests.simulator.client import consent
+from vault import Token, Vault, VaultError
+
+SETTLING_S = 60.0
+"""How long the system may take to come to rest after the last act."""
+
+
+@dataclass
+class Report:
+    """What a campaign came to."""
+
+    plan: Plan
+    findings: Findings
+    seconds: float
+    acts: Counter[str]
+    deaths: Counter[str]
+    kills: int
+    served: int
+    served_dead: int
+    errors: Counter[str]
+    monitored: int
+    leaks: list[str]
+    unsettled: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found that must not be."""
+        promised = self.plan.rotation["mode"] == "strict" or self.findings.lost == 0
+        nothing_died = self.kills > 0 or self.findings.lost == 0
+        return promised and nothing_died and not (self.findings.problems or self.leaks or self.unsettled)
+
+
+class Reader(threading.Thread):
+    """A web app that asks for tokens all the while."""
+
+    def __init__(self, vault: Vault, connections: list[UUID]) -> None:
+        super().__init__(name="reader", daemon=True)
+        self._vault, self._connections = vault, connections
+        self._ended = threading.Event()
+        self.served: list[tuple[float, str]] = []
+        self.errors: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Read until told to stop."""
+        choose = random.Random(7)
+        while not self._ended.wait(0.01):
+            try:
+                token: Token = self._vault.get(choose.choice(self._connections))
+            except VaultError as error:
+                self.errors[type(error).__name__] += 1
+            else:
+                self.served.append((time.time(), token.access_token.reveal()))
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._ended.set()
+        self.join(10)
+
+
+def run(plan: Plan, say: Callable[[str], None]) -> Report:
+    """Run a campaign; ``say`` is told how far it is."""
+    started = time.monotonic()
+    with Home() as home, Stack(plan, home) as stack:
+        connections = connect(stack, plan.connections)
+        say(f"{plan.name}: {len(connections)} connections")
+        monitor = Monitor(stack.redis.url, home.path / "monitor.txt")
+        reader = Reader(stack.vault, connections)
+        reader.start()
+        oracle = Oracle(stack.journal)
+        acts = Acts(stack, seed=1)
+        stack.switch.touch()
+        torment(stack, acts, oracle, say)
+        stack.switch.unlink()
+        acts.thaw()
+        unsettled = settle(stack, say)
+        reader.close()
+        monitor.close()
+        _persist_redis(stack)
+        findings = check(stack.environ, oracle, strict=plan.rotation["mode"] == "strict")
+        dead = sum(not oracle.access_token_live(token, at) for at, token in reader.served)
+        leaks = search([home.path], except_for={stack.journal})
+        if findings.problems or unsettled or leaks:
+            home.keep()
+            say(f"kept for a look: {home.path}")
+        return Report(
+            plan, findings, time.monotonic() - started, acts.done, acts.deaths_at_points(), acts.kills,
+            len(reader.served), dead, reader.errors, monitor.commands, leaks, unsettled,
+        )  # fmt: skip
+
+
+def connect(stack: Stack, count: int) -> list[UUID]:
+    """Connect owners as a person would: over HTTP, with their consent."""
+    connections = []
+    for number in range(count):
+        owner = f"owner-{number:04}"
+        start = stack.vault.begin(PROVIDER, owner=owner, redirect_uri=REDIRECT)
+        answer = consent(f"{start.url}&login_hint={owner}")
+        connections.append(stack.vault.complete(state=answer["state"], code=answer["code"]).id)
+    return connections
+
+
+def torment(stack: Stack, acts: Acts, oracle: Oracle, say: Callable[[str], None]) -> None:
+    """Act until the plan is fulfilled."""
+    plan, pause = stack.plan, random.Random(2)
+    ends, next_word = time.monotonic() + plan.longest, 0.0
+    while time.monotonic() < ends:
+        refreshes = oracle.count("spent") + oracle.count("replayed") + oracle.count("used")
+        crashes = acts.done["postgres_crash"]
+        if refreshes >= plan.refreshes and acts.kills >= plan.kills and crashes >= plan.postgres_crashes:
+            return
+        if time.monotonic() >= next_word:
+            say(f"{plan.name}: {refreshes} refreshes, {acts.kills} kills, {crashes} PostgreSQL crashes")
+            next_word = time.monotonic() + 10
+        acts.one()
+        time.sleep(pause.uniform(*plan.pause_between))
+
+
+def settle(stack: Stack, say: Callable[[str], None]) -> list[str]:
+    """Wait until every connection is at rest; returns those that are not."""
+    query = """
+        SELECT c.owner, g.status, g.reason, s.attempt, s.failures, s.next_at - now()
+          FROM evergrant.connection c JOIN evergrant.oauth_grant g ON g.connection_id = c.id
+          JOIN evergrant.schedule s ON s.connection_id = c.id
+         WHERE g.status NOT IN ('active', 'needs_reconnect')
+            OR (g.status = 'active' AND (s.failures > 0 OR s.attempt > 1 OR s.next_at < now() - interval '4 s'))"""
+    ends = time.monotonic() + SETTLING_S
+    say(f"{stack.plan.name}: waiting for rest")
+    with psycopg.connect(stack.postgres.url, autocommit=True) as database:
+        while True:
+            restless = [str(row) for row in database.execute(query)]
+            if not restless or time.monotonic() > ends:
+                return restless
+            time.sleep(0.5)
+
+
+def _persist_redis(stack: Stack) -> None:
+    """Have Redis write everything it holds to a file, where it can be searched."""
+    with redis.Redis.from_url(stack.redis.url) as client:
+        client.save()

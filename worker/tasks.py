@@ -1,0 +1,44 @@
+"""One task for each job of ``vault.jobs``, with its name and its fields; each body is one call."""
+
+from __future__ import annotations
+
+from vault import Cleanup, HealthCheck, Refresh, RefreshScan, Rewrap, RotateDataKeys
+from worker.app import app
+from worker.process import maintenance
+
+
+@app.task(name=Refresh.task, queue=Refresh.lane)
+def refresh(connection_id: str) -> None:
+    """Refresh one connection now."""
+    maintenance().refresh(connection_id)
+
+
+@app.task(name=RefreshScan.task, queue=RefreshScan.lane)
+def refresh_scan() -> None:
+    """Refresh what is due; with more left than one drain takes, ring again."""
+    if maintenance().refresh_scan().backlog:
+        refresh_scan.apply_async()
+
+
+@app.task(name=Rewrap.task, queue=Rewrap.lane)
+def rewrap() -> None:
+    """Wrap tenant keys under the KEK in use."""
+    maintenance().rewrap()
+
+
+@app.task(name=RotateDataKeys.task, queue=RotateDataKeys.lane)
+def rotate_data_keys() -> None:
+    """Replace data keys past their age."""
+    maintenance().rotate_data_keys()
+
+
+@app.task(name=HealthCheck.task, queue=HealthCheck.lane)
+def health_check() -> None:
+    """Look at every part."""
+    maintenance().health_check()
+
+
+@app.task(name=Cleanup.task, queue=Cleanup.lane)
+def cleanup() -> None:
+    """Remove what has had its day."""
+    maintenance().cleanup()
