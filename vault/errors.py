@@ -54,7 +54,7 @@ class UnknownConnection(VaultError):
     def __init__(self, connection_id: object) -> None:
         self.connection_id = str(connection_id)[:64]
         super().__init__(
-            f"no connection {self.connection_id!r} in this tenant: it was never made, or the id is another's"
+            f"no connection {self.connection_id!r} in this tenant: check the id, or connect the account first"
         )
 
 
@@ -99,7 +99,10 @@ class ReconnectRequired(TokenUnavailable):
 
 
 class ConnectRefused(VaultError):
-    """A connect flow was not completed. ``reason`` is one of the documented words, never text from outside."""
+    """A connect flow was not completed: start the flow again.
+
+    ``reason`` is one of the documented words, never text from outside.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
@@ -107,17 +110,23 @@ class ConnectRefused(VaultError):
 
 
 class CannotOpen(VaultError):
-    """A sealed value could not be opened: damaged, moved, rolled back or sealed under another key.
+    """A sealed value could not be opened: restore it and its key from one backup, or ask its owner again.
 
-    One error for every cause, on purpose: whoever can tell the causes apart has an oracle.
+    It is damaged, moved, rolled back or sealed under another key. One error for every cause, on purpose: whoever can
+    tell the causes apart has an oracle.
     """
 
     def __init__(self) -> None:
-        super().__init__("a sealed value could not be opened")
+        super().__init__(
+            "a sealed value could not be opened: restore it and its key from one backup, or ask its owner again"
+        )
 
 
 class KeyUnavailable(VaultError):
-    """The key that guards a value cannot be had from its KMS; ``transient`` tells an outage from a refusal."""
+    """The key that guards a value cannot be had from its KMS.
+
+    ``transient`` tells an outage, which passes, from a refusal: check the key and the rights on it.
+    """
 
     def __init__(self, key_id: str, reason: str, *, transient: bool) -> None:
         self.key_id = key_id
@@ -128,7 +137,10 @@ class KeyUnavailable(VaultError):
 
 
 class StoreUnavailable(VaultError):
-    """PostgreSQL cannot be reached; ``where`` names the server without its password."""
+    """PostgreSQL cannot be reached: is it running, is VAULT_DATABASE_URL right?
+
+    ``where`` names the server without its password.
+    """
 
     transient = True
 
@@ -138,7 +150,10 @@ class StoreUnavailable(VaultError):
 
 
 class QueueUnavailable(VaultError):
-    """Redis cannot be reached. Refreshes go on: every obligation is a row in PostgreSQL."""
+    """Redis cannot be reached: is it running, is VAULT_REDIS_URL right?
+
+    Refreshes go on meanwhile: every obligation is a row in PostgreSQL.
+    """
 
     transient = True
 

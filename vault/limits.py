@@ -14,13 +14,17 @@ FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
 OPERATOR_PAUSE_S = 1800.0
 """When our own registration is refused: nothing gets better by asking (PROVIDERS, class "operator")."""
+PROBE_LIFE_S = 60.0
+"""A probe of which nothing is heard for so long is not waited for."""
 
 
 @dataclass(slots=True)
 class _State:
     failures: int = 0
+    pauses: int = 0
+    """In a row; 0: closed."""
     open_until: float = 0.0
-    probing: bool = False
+    probe_until: float = 0.0
     tokens: float = 0.0
     filled_at: float = 0.0
 
@@ -39,10 +43,8 @@ class LocalGate:
     def room(self, provider: Provider) -> int:
         """See ``Gate.room``."""
         state = self._state(provider)
-        if state.failures >= TRIP_AFTER:
-            if self._monotonic() < state.open_until or state.probing:
-                return 0
-            return 1
+        if state.pauses:
+            return 0 if self._monotonic() < max(state.open_until, state.probe_until) else 1
         return self._tokens(provider, state)
 
     def _tokens(self, provider: Provider, state: _State) -> int:
@@ -58,25 +60,29 @@ class LocalGate:
         """See ``Gate.take``."""
         state = self._state(provider)
         state.tokens -= sends
-        state.probing = state.failures >= TRIP_AFTER
+        if state.pauses:
+            state.probe_until = self._monotonic() + PROBE_LIFE_S
 
     def succeeded(self, provider: Provider) -> None:
         """See ``Gate.succeeded``."""
         state = self._state(provider)
         if state.failures:
-            state.failures, state.probing, state.open_until = 0, False, 0.0
+            state.failures, state.pauses, state.open_until, state.probe_until = 0, 0, 0.0, 0.0
 
     def failed(self, provider: Provider, *, operator: bool, retry_after: timedelta | None) -> None:
-        """See ``Gate.failed``."""
-        state = self._state(provider)
-        state.failures = TRIP_AFTER if operator else state.failures + 1
-        state.probing = False
-        if state.failures >= TRIP_AFTER:
-            doublings = min(state.failures - TRIP_AFTER, 16)
-            pause = OPERATOR_PAUSE_S if operator else min(LONGEST_PAUSE_S, FIRST_PAUSE_S * (1 << doublings))
-            if retry_after is not None:
-                pause = max(pause, retry_after.total_seconds())
-            state.open_until = self._monotonic() + pause
+        """See ``Gate.failed``. What was in flight when the breaker opened makes no pause longer by failing too."""
+        state, now = self._state(provider), self._monotonic()
+        state.failures += 1
+        probed, state.probe_until = now < state.probe_until, 0.0
+        pause = 0.0
+        if operator:
+            state.pauses, pause = max(1, state.pauses), OPERATOR_PAUSE_S
+        elif probed or (not state.pauses and state.failures >= TRIP_AFTER):
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * (1 << min(state.pauses, 16)))
+            state.pauses += 1
+        if state.pauses:
+            asked = retry_after.total_seconds() if retry_after else 0.0
+            state.open_until = max(state.open_until, now + max(pause, asked))
 
     def _state(self, provider: Provider) -> _State:
         state = self._states.get(provider.name)

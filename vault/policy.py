@@ -280,8 +280,9 @@ def after_outcome(
         case Dead(code):
             return _reconnect(claim, "answer_lost" if claim.doubt_since else code)
         case Unknown(code):
-            over = failures >= policy.unknown_limit and claim.expires_at <= now
-            return _reconnect(claim, code) if over else _postpone(claim, code, wait)
+            identical = failures if claim.reason == code else 1
+            over = identical >= policy.unknown_limit and claim.expires_at <= now
+            return _reconnect(claim, code) if over else _postpone(claim, code, wait)._replace(failures=identical)
         case _:
             raise ValueError("an answer is kept, not judged")
 

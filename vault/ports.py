@@ -222,7 +222,7 @@ class RefreshStore(Protocol):
         """S2: take due rows, urgent ones first, and record the intent to send."""
 
     def claim_one(self, connection_id: UUID, quotas: Sequence[Quota]) -> Claim | None:
-        """S2 for one row, due or not; None when it is leased, disconnected or unknown."""
+        """S2 for one row, due or not; None when it is leased, backing off, disconnected or unknown."""
 
     def claim_suspect(self, quotas: Sequence[Quota]) -> Claim | None:
         """S2 for one due row whose earlier claims ended without a word; such rows are taken one at a time."""

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
 
 from vault.errors import ConfigurationError
 from vault.model import DEFAULT_TENANT
@@ -27,9 +36,29 @@ def _words(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+_HOSTS = re.compile(r"(?:(?:\[[0-9a-fA-F:.%]*\]|[^][,:@]*)(?::[0-9]*)?(?:,|$))*")
+
+
+def _address(*schemes: str) -> Callable[[Secret], Secret]:
+    def check(address: Secret) -> Secret:
+        """Refuse an address in which part of a password would be taken for a host or a port, which messages name."""
+        if not address:
+            raise ValueError("is required")
+        scheme, mark, rest = address.reveal().partition("://")
+        if not mark or scheme.split("+")[0] not in schemes:
+            raise ValueError(f"must begin with {schemes[0]}://")
+        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        user, _, hosts = authority.rpartition("@")
+        if "@" in user + rest[len(authority) :] or not _HOSTS.fullmatch(hosts):
+            raise ValueError("cannot be read: write special characters of a password as %XX, and the port as a number")
+        return address
+
+    return check
+
+
 SecretText = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(repr)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
 
 
 def _alias(name: str, *others: str) -> Any:
@@ -43,9 +72,9 @@ class Settings(BaseModel):
         arbitrary_types_allowed=True, frozen=True, hide_input_in_errors=True, populate_by_name=True
     )
 
-    database_url: SecretText
+    database_url: Annotated[SecretText, AfterValidator(_address("postgresql", "postgres"))]
     """PostgreSQL, as ``postgresql://user:password@host/database``."""
-    redis_url: SecretText
+    redis_url: Annotated[SecretText, AfterValidator(_address("redis", "rediss"))]
     """Redis, as ``redis://host:port/0``: the broker of the workers."""
     home: Path = Path("~/.evergrant")
     """Directory for the local keyring and the spool, when they have no place of their own."""
@@ -72,8 +101,8 @@ class Settings(BaseModel):
         default=3, ge=0, validation_alias=_alias("REFRESH_FAST_TRIES", "TOKEN_REFRESH_MAX_RETRIES")
     )
     """Failures retried quickly before the backoff grows."""
-    refresh_retry_delay_s: float = Field(
-        default=5.0, gt=0, validation_alias=_alias("REFRESH_RETRY_DELAY_S", "TOKEN_REFRESH_RETRY_DELAY")
+    refresh_retry_delay_s: Seconds = Field(
+        default=5.0, validation_alias=_alias("REFRESH_RETRY_DELAY_S", "TOKEN_REFRESH_RETRY_DELAY")
     )
     """First step of the backoff, in seconds."""
     refresh_retry_cap_s: Seconds = 3600.0
@@ -93,7 +122,7 @@ class Settings(BaseModel):
     """How long an unwrapped key is kept, in seconds; this is how long revoking a key takes to work."""
     key_cache_size: int = Field(default=10_000, ge=1)
     """Data keys kept unwrapped in one process."""
-    data_key_max_age_days: Annotated[float, Field(gt=0)] = 30.0
+    data_key_max_age_days: Annotated[float, Field(gt=0, le=36_600)] = 30.0
     """Age after which a data key is replaced, in days."""
 
     scan_interval_s: Seconds = 5.0
@@ -104,14 +133,19 @@ class Settings(BaseModel):
     """Seconds between checks for data keys past their age."""
     health_interval_s: Seconds = 60.0
     """Seconds between health checks."""
-    cleanup_interval_s: float = Field(
-        default=300.0, gt=0, validation_alias=_alias("CLEANUP_INTERVAL_S", "TOKEN_CLEANUP_INTERVAL")
+    cleanup_interval_s: Seconds = Field(
+        default=300.0, validation_alias=_alias("CLEANUP_INTERVAL_S", "TOKEN_CLEANUP_INTERVAL")
     )
     """Seconds between clean-ups."""
     database_prepared: bool = True
     """Use prepared statements; off behind PgBouncer in transaction mode."""
     clients: Mapping[str, Client] = Field(default_factory=dict, exclude=True, repr=False)
     """Our registrations by provider, from ``VAULT_CLIENT_<PROVIDER>_ID`` and ``_SECRET``."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read the settings; see ``load``."""
+        return load(environ, **overrides)
 
     @property
     def home_path(self) -> Path:
@@ -144,6 +178,7 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     source = os.environ if environ is None else environ
     problems: list[str] = []
     values = _with_files(source, problems)
+    unread = {problem.partition(": ")[0] for problem in problems}
     clients = _clients(values, problems)
     given = {name: value for name, value in _fields(values).items() if name not in overrides}
     try:
@@ -151,7 +186,7 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     except ValidationError as error:
         problems.extend(_problem(dict(detail)) for detail in error.errors(include_input=False, include_url=False))
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError([p for p in problems if f"{p.partition(': ')[0]}_FILE" not in unread])
     return settings
 
 
@@ -176,7 +211,7 @@ def _fields(values: Mapping[str, str]) -> dict[str, str]:
 def _problem(detail: Mapping[str, Any]) -> str:
     field = str(detail["loc"][0]) if detail["loc"] else "settings"
     name = environment_names(field)[0] if field in Settings.model_fields else field
-    message = "is required" if detail["type"] == "missing" else str(detail["msg"])
+    message = "is required" if detail["type"] == "missing" else str(detail["msg"]).removeprefix("Value error, ")
     return f"{name}: {message}"
 
 
@@ -193,7 +228,10 @@ def _with_files(environ: Mapping[str, str], problems: list[str]) -> dict[str, st
             values[target] = Path(path).read_text().strip()
         except OSError as error:
             problems.append(f"{name}: the file cannot be read ({error.strerror})")
-            values[target] = ""
+            values.pop(target, None)
+        except UnicodeDecodeError:
+            problems.append(f"{name}: the file cannot be read (it is not text)")
+            values.pop(target, None)
     return values
 
 

@@ -18,6 +18,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
+from weakref import WeakSet
 
 from vault.claims import Kept
 
@@ -73,7 +75,11 @@ def decode(body: bytes) -> Kept:
     if offset != len(body):
         raise ValueError("not a spool record")
     tenant, parent_fp, refresh_fp, access, refresh, token_type, scopes = parts
-    sent_at, expires_at, next_at = (_instant(value) or _EPOCH for value in (sent, expires, due))
+    try:
+        sent_at, expires_at, next_at = (_instant(value) or _EPOCH for value in (sent, expires, due))
+        ends_at = _instant(ends)
+    except OverflowError as error:
+        raise ValueError("not a spool record") from error
     return Kept(
         uuid.UUID(bytes=connection),
         tenant.decode(),
@@ -90,7 +96,7 @@ def decode(body: bytes) -> Kept:
         sent_at,
         expires_at,
         next_at,
-        _instant(ends),
+        ends_at,
     )
 
 
@@ -140,67 +146,63 @@ def waiting(data: bytes) -> dict[bytes, Kept]:
 
 
 class FileSpool:
-    """The spool of one process, and the way to those that dead processes left beside it."""
+    """The spool of one process, and the way to those that dead processes left beside it. Thread-safe."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._descriptor: int | None = None
-        self._name = ""
-        self._pid = 0
+        self._path = directory
         self._open: set[bytes] = set()
         self._size = 0
         self._unsynced = False
+        self._lock = Lock()
+        _spools.add(self)
 
     def check(self) -> None:
         """See ``Spool.check``: opens our file, and tries a write, which is where a full disk shows."""
-        self._size += os.write(self._file(), _frame(_DONE, b""))
+        with self._lock:
+            self._write(_frame(_DONE, b""))
 
     def append(self, kept: Kept) -> None:
         """See ``Spool.append``. Raises ``OSError`` when the disk takes no more."""
         record = _frame(_KEPT, encode(kept))
-        descriptor = self._file()
-        written = os.write(descriptor, record)
-        if written != len(record):
-            raise OSError(f"only {written} of {len(record)} bytes could be written to the spool")
-        self._open.add(_key(kept))
-        self._size += len(record)
-        self._unsynced = True
+        with self._lock:
+            self._write(record)
+            self._open.add(_key(kept))
+            self._unsynced = True
 
     def sync(self) -> None:
         """See ``Spool.sync``."""
         if self._unsynced and self._descriptor is not None:
-            os.fsync(self._descriptor)
             self._unsynced = False
+            os.fsync(self._descriptor)
 
     def done(self, records: Sequence[Kept]) -> None:
-        """See ``Spool.done``."""
-        descriptor = self._file()
-        marks = []
-        for kept in records:
-            key = _key(kept)
-            if key in self._open:
-                self._open.discard(key)
-                marks.append(_frame(_DONE, key))
-        if not self._open and self._size > TRIM_AT:
-            os.ftruncate(descriptor, 0)
-            self._size = 0
-        elif marks:
-            os.write(descriptor, b"".join(marks))
+        """See ``Spool.done``. A mark the disk does not take is not worth an error: the record is replayed one day."""
+        with self._lock:
+            keys = [key for key in map(_key, records) if key in self._open]
+            self._open.difference_update(keys)
+            try:
+                if keys:
+                    self._write(b"".join([_frame(_DONE, key) for key in keys]))
+            except OSError:
+                self._trim(0)
+            else:
+                self._trim(TRIM_AT)
 
     def holds(self, connection_id: uuid.UUID) -> bool:
         """See ``Spool.holds``."""
         wanted = connection_id.bytes
-        if any(key[:16] == wanted for key in self._open):
-            return True
-        files = self._directory.glob("*.spool") if self._directory.is_dir() else ()
-        return any(key[:16] == wanted for path in files if path != self._path() for key in waiting(path.read_bytes()))
+        with self._lock:
+            if any(key[:16] == wanted for key in self._open):
+                return True
+        files = (path for path in self._files() if path != self._path)
+        return any(key[:16] == wanted for path in files for key in waiting(_content(path)))
 
     def orphans(self) -> Iterator[OrphanFile]:
         """See ``Spool.orphans``: files whose lock can be had, each locked by us while it is looked at."""
-        if not self._directory.is_dir():
-            return
-        for path in sorted(self._directory.glob("*.spool")):
-            if self._descriptor is not None and path == self._path():
+        for path in self._files():
+            if path == self._path:
                 continue
             try:
                 descriptor = os.open(path, os.O_RDWR)
@@ -213,26 +215,68 @@ class FileSpool:
                 continue
             yield OrphanFile(path, descriptor)
 
-    def _path(self) -> Path:
-        return self._directory / self._name
+    def _files(self) -> list[Path]:
+        return sorted(self._directory.glob("*.spool")) if self._directory.is_dir() else []
+
+    def _write(self, data: bytes) -> None:
+        """Write all of it or nothing: what follows a torn record could not be read."""
+        descriptor = self._file()
+        written = os.write(descriptor, data)
+        if written != len(data):
+            os.ftruncate(descriptor, self._size)
+            raise OSError(f"only {written} of {len(data)} bytes could be written to the spool")
+        self._size += len(data)
+
+    def _trim(self, size: int) -> None:
+        """Empty our file if nothing waits in it and it has grown beyond ``size``."""
+        if not self._open and self._size > size and self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            self._size = 0
 
     def _file(self) -> int:
-        """Open our file on first use, and a new one after a fork: a child never shares its parent's."""
-        if self._descriptor is None or self._pid != os.getpid():
+        """Open our file on first use."""
+        if self._descriptor is None:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._pid = os.getpid()
-            self._name = f"{self._pid}-{uuid.uuid4().hex[:8]}.spool"
-            self._open, self._size, self._unsynced = set(), 0, False
-            self._descriptor = _create_locked(self._path())
+            path = self._directory / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.spool"
+            self._descriptor = _create_locked(path)
+            self._path, self._size = path, 0
         return self._descriptor
 
     def release(self) -> None:
         """See ``Spool.release``; a file in which nothing waits is removed."""
-        if self._descriptor is not None and self._pid == os.getpid():
-            if not self._open:
-                self._path().unlink(missing_ok=True)
+        with self._lock:
+            if self._descriptor is not None and not self._open:
+                self._path.unlink(missing_ok=True)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._descriptor is not None:
             os.close(self._descriptor)
-        self._descriptor = None
+        self._descriptor, self._path = None, self._directory
+        self._open, self._unsynced = set(), False
+
+    def forked(self) -> None:
+        """In a new child: leave the file to the parent, and the lock on it, which would outlive the parent with us."""
+        self._lock = Lock()
+        self._let_go()
+
+
+_spools: WeakSet[FileSpool] = WeakSet()
+
+
+def _after_fork() -> None:
+    for spool in _spools:
+        spool.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # another process has just brought it home
+        return b""
 
 
 def _create_locked(path: Path) -> int:

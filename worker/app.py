@@ -14,7 +14,7 @@ from typing import Any
 import click
 import structlog
 from celery import Celery, Task
-from kombu import Queue
+from kombu import Exchange, Queue
 
 import beat_schedule
 from vault import LANES, ConfigurationError, Settings, VaultError
@@ -31,7 +31,7 @@ LONGEST_RETRY_S = 60
 broker_guard.install()
 
 
-class Transient(Exception):  # noqa: N818  # a passing state, not an error of anybody's
+class Transient(Exception):  # a passing state, not an error of anybody's
     """Something we stand on is away; the task is tried again. Its text names the error, never a value."""
 
 
@@ -65,7 +65,7 @@ class VaultTask(Task):  # type: ignore[type-arg]  # celery-types makes Task gene
 
 
 def configuration() -> dict[str, Any]:
-    """Return Celery's settings; asked for when Celery first needs one, so that importing this module needs none of ours."""
+    """Return Celery's settings; asked for when Celery needs one, so that importing this module needs none of ours."""
     try:
         settings = Settings.load()
     except ConfigurationError as error:
@@ -79,7 +79,7 @@ def configuration() -> dict[str, Any]:
 
 
 FIXED: dict[str, Any] = {
-    "task_queues": [Queue(lane) for lane in LANES],
+    "task_queues": [Queue(lane, Exchange(lane, type="direct"), routing_key=lane) for lane in LANES],
     "task_default_queue": "maintenance",
     "task_create_missing_queues": False,
     "task_serializer": "json",

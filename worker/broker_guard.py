@@ -6,25 +6,26 @@ worker. As a connection error it is what Celery expects at that place, and recon
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
-import kombu
 import redis
 from kombu.transport.redis import Channel
 
 AFFECTED = "5.7.0"
 
 
+METHOD = "_connparams"
+_unguarded = getattr(Channel, METHOD)
+
+
+def _guarded(channel: Channel, *args: Any, **kwargs: Any) -> Any:
+    if channel.connection.client is None:
+        raise redis.exceptions.ConnectionError("the connection of this channel is closed")
+    return _unguarded(channel, *args, **kwargs)
+
+
 def install() -> None:
     """Guard the affected version; others are left alone."""
-    if kombu.__version__ != AFFECTED or getattr(Channel._connparams, "guarded", False):
-        return
-    unguarded = Channel._connparams
-
-    def guarded(channel: Channel, *args: Any, **kwargs: Any) -> Any:
-        if channel.connection.client is None:
-            raise redis.exceptions.ConnectionError("the connection of this channel is closed")
-        return unguarded(channel, *args, **kwargs)
-
-    guarded.guarded = True  # type: ignore[attr-defined]  # a mark for the next call
-    Channel._connparams = guarded
+    if version("kombu") == AFFECTED:
+        setattr(Channel, METHOD, _guarded)

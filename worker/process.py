@@ -28,7 +28,7 @@ def maintenance() -> Maintenance:
 
 
 @signals.celeryd_init.connect
-def check(sender: str, conf: Any, **_: Any) -> None:
+def check(sender: str, **_: Any) -> None:
     """Before anything starts: are the settings, the schema and the master key what they must be?"""
     try:
         found = Maintenance.from_env()

@@ -38,7 +38,7 @@ class Pulse(threading.Thread):
 
     def run(self) -> None:
         """Beat; whatever goes wrong is told and the next beat comes."""
-        while not self._stopped.wait(self._interval * random.uniform(0.8, 1.2)):
+        while not self._stopped.wait(self._interval * random.uniform(0.8, 1.2)):  # noqa: S311  # spreads the beats of many workers
             try:
                 self.beat()
             except VaultError as error:

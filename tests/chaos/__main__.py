@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.table import Table
 from tests.chaos import plan as plans
 from tests.chaos.campaign import Report, run
 
-CAMPAIGNS = {
+CAMPAIGNS: dict[str, Callable[[], plans.Plan]] = {
     "grace": lambda: plans.long(plans.GRACE),
     "strict": lambda: plans.long(plans.STRICT),
     "postgres": plans.postgres,
@@ -23,7 +24,7 @@ CAMPAIGNS = {
 def main() -> int:
     """Run the campaigns that were named."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*CAMPAIGNS, []], help=f"default: grace strict postgres")
+    parser.add_argument("names", nargs="*", choices=[*CAMPAIGNS, []], help="default: grace strict postgres")
     names = parser.parse_args().names or ["grace", "strict", "postgres"]
     console = Console(stderr=True)
     reports = [run(CAMPAIGNS[name](), lambda words: console.print(words, highlight=False)) for name in names]
@@ -31,10 +32,13 @@ def main() -> int:
     return 0 if all(report.passed for report in reports) else 1
 
 
+Figure = tuple[str, Callable[[Report], object]]
+
+
 def show(console: Console, reports: list[Report]) -> None:
     """Print what came of it."""
     table = Table("", *(report.plan.name for report in reports), title="Chaos")
-    for name, value in (
+    figures: tuple[Figure, ...] = (
         ("seconds", lambda r: f"{r.seconds:.0f}"),
         ("connections", lambda r: r.findings.connections),
         ("refreshes", lambda r: r.findings.refreshes),
@@ -51,7 +55,8 @@ def show(console: Console, reports: list[Report]) -> None:
         ("leaks", lambda r: len(r.leaks)),
         ("problems", lambda r: len(r.findings.problems) + len(r.unsettled)),
         ("passed", lambda r: "yes" if r.passed else "NO"),
-    ):
+    )
+    for name, value in figures:
         table.add_row(name, *(str(value(report)) for report in reports))
     console.print(table)
     for report in reports:

@@ -59,12 +59,18 @@ class Acts:
             return Counter()
         return Counter(line.split()[0] for line in self._stack.deaths.read_text().splitlines())
 
+    def _ready(self) -> Service | None:
+        """A worker whose pool is up: Celery gives up one whose first children die, and then only starting is tested."""
+        ready = [worker for worker in self._stack.workers if worker.running and worker.has_said(b" ready.")]
+        return self._random.choice(ready) if ready else None
+
     def _child(self) -> psutil.Process | None:
         """A pool process of some worker; none while workers are starting."""
-        worker: Service = self._random.choice(self._stack.workers)
+        worker = self._ready()
+        if worker is None:
+            return None
         try:
-            mains = [p for p in psutil.Process(worker.pid).children() if p.is_running()] if worker.running else []
-            children = [child for child in mains if child.status() != psutil.STATUS_ZOMBIE]
+            children = [c for c in psutil.Process(worker.pid).children() if c.status() != psutil.STATUS_ZOMBIE]
         except psutil.Error:
             return None
         return self._random.choice(children) if children else None
@@ -77,8 +83,8 @@ class Acts:
         return True
 
     def _kill_main(self) -> bool:
-        worker: Service = self._random.choice(self._stack.workers)
-        if not worker.running:
+        worker = self._ready()
+        if worker is None:
             return False
         worker.crash()
         return True

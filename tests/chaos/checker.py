@@ -122,12 +122,12 @@ def _rows(database: psycopg.Connection[tuple[object, ...]], wiring: Wiring) -> l
         if isinstance(envelope, bytes):
             key = wiring.keyring.opening_key(key_id(envelope))
             token = open_envelope(key, envelope, context("default", connection_id, REFRESH_TOKEN), version).decode()
-        rows.append(Row(connection_id, str(owner), str(status), reason and str(reason), token))
+        rows.append(Row(connection_id, str(owner), str(status), str(reason) if reason else None, token))
     return rows
 
 
 def _stored(database: psycopg.Connection[tuple[object, ...]]) -> dict[UUID, dict[str, tuple[str | None, float]]]:
-    """For each connection the fingerprints ever stored, with their parents and when: the audit's word, not the row's."""
+    """For each connection the fingerprints ever stored, with parents and instants: the audit's word, not the row's."""
     query = """
         SELECT connection_id, detail->>'refresh', detail->>'parent', extract(epoch FROM at)::float8
           FROM evergrant.audit WHERE event = ANY(%s) ORDER BY id"""
@@ -135,5 +135,5 @@ def _stored(database: psycopg.Connection[tuple[object, ...]]) -> dict[UUID, dict
     for connection_id, refresh, parent, at in database.execute(query, (list(STORING),)):
         assert isinstance(connection_id, UUID)
         assert isinstance(at, float)
-        stored.setdefault(connection_id, {})[str(refresh)] = (parent and str(parent), at)
+        stored.setdefault(connection_id, {})[str(refresh)] = (str(parent) if parent else None, at)
     return stored

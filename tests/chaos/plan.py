@@ -32,7 +32,7 @@ class Plan:
     pause_between: tuple[float, float] = (0.2, 0.8)
     """Between two acts of the campaign itself."""
     acts: dict[str, float] = field(default_factory=dict)
-    """Weights of the acts: ``kill_child``, ``kill_main``, ``freeze_child``, ``flush``, ``redis_down``, ``redis_frozen``,
+    """Weights of acts: ``kill_child``, ``kill_main``, ``freeze_child``, ``flush``, ``redis_down``, ``redis_frozen``,
     ``postgres_crash``, ``beats`` (none, one, three)."""
     postgres_crashes: int = 0
     """Also go on until PostgreSQL has crashed so often."""

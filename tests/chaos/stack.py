@@ -44,9 +44,9 @@ class Stack:
 
     def _environ(self) -> dict[str, str]:
         rotation = self.plan.rotation
+        uris = {f"{name}_uri": self.provider.uri(PROVIDER, name) for name in ("authorize", "token", "revoke")}
         table = {
-            "authorize_uri": self.provider.uri(PROVIDER, "authorize"), "token_uri": self.provider.uri(PROVIDER, "token"),
-            "revoke_uri": self.provider.uri(PROVIDER, "revoke"), "rotation": rotation["mode"],
+            **uris, "rotation": rotation["mode"],
             "replay_window_s": rotation.get("replay_window", 0.0),
         }  # fmt: skip
         providers = self.home.path / "providers.toml"

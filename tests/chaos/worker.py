@@ -18,6 +18,6 @@ def _deadly(wiring: Wiring) -> Tools:
 
 _tools = cached_property(_deadly)
 _tools.__set_name__(Wiring, "_tools")
-Wiring._tools = _tools  # type: ignore[method-assign]  # the one place where the wiring is cut open, for dying
+Wiring._tools = _tools  # type: ignore[assignment]  # the one place where the wiring is cut open, for dying
 
 __all__ = ["app"]

@@ -163,9 +163,11 @@ class World:
             yield Move(f"{name} will adopt a candidate", False, _with(state, i, w._replace(phase=Phase.ADOPTING)))
         elif end is not None:
             yield Move(f"{name} decides to wait: {_said(end)}", False, _with(state, i, _ending(w, end)))
-        elif self.decisions.rules.heeds_spool and taken.doubt is not None and self._spooled(state, i):
-            back = self.decisions.look_again(taken)
-            yield Move(f"{name} sees an answer in a spool; it looks again", False, _with(state, i, _ending(w, back)))
+        elif taken.doubt is not None and (found := self._in_spools(state, i)) and self.decisions.rules.heeds_spool:
+            for held in found:
+                state, _ = store.settle_late(self.decisions, self.mode, state, held)
+            mine = _ending(state.workers[i], self.decisions.give_back(taken))
+            yield Move(f"{name} brings home what lies in spools: {_tokens(found)}", False, _with(state, i, mine))
         elif not self.decisions.may_send(taken):
             back = self.decisions.give_back(taken)
             yield Move(f"{name}'s lease is too short; it gives back", False, _with(state, i, _ending(w, back)))
@@ -221,7 +223,7 @@ class World:
             yield from self._committed(state, after, i, Phase.IDLE, f"{name} ends its claim")
             return
         if w.phase is Phase.CONDEMNING:
-            spooled = self._spooled(state, i)
+            spooled = bool(self._in_spools(state, i))
             after, done = store.condemn(self.decisions, state, taken, spooled=spooled)
             said, otherwise = "gives the grant up", w._replace(phase=Phase.ADOPTING)
         else:
@@ -248,9 +250,11 @@ class World:
             mine = _ending(w, end)._replace(until=0, answer=None)
             yield Move(f"{said}: {_said(end)}", fault, _with(state, i, mine))
 
-    def _spooled(self, state: State, i: int) -> bool:
+    def _in_spools(self, state: State, i: int) -> list[Held]:
+        if not self.decisions.rules.spools:
+            return []
         within_reach = state.workers if self.setting.shared_disk else (state.workers[i],)
-        return any(w.held is not None or w.orphans for w in within_reach)
+        return [h for w in within_reach for h in ((w.held,) if w.held else ()) + w.orphans]
 
     # ------------------------------------------------------------------------------------------------ everybody else
 
@@ -313,6 +317,10 @@ def _linger(state: State, taken: Taken) -> State:
 
 def _bit(token: int, parent: int) -> int:
     return 0 if token == parent else 1 << token
+
+
+def _tokens(found: list[Held]) -> str:
+    return ", ".join(f"T{held.token}" for held in found)
 
 
 def _doubt(taken: Taken) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -284,6 +285,7 @@ def test_a_forked_child_starts_with_nothing_even_when_a_thread_of_its_parent_was
     assert asked.wait(30)
     child = os.fork()
     if child == 0:  # nothing of pytest may run in here
+        signal.alarm(30)  # if it is stuck after all
         rig.kms.during_call = lambda tenant: None
         empty = rig.keyring.cached(warm) is None
         works = rig.keyring.opening_key(cold).id == cold  # not stuck behind a lock whose holder does not exist here

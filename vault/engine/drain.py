@@ -23,7 +23,7 @@ from vault.errors import CannotOpen, KeyUnavailable, StoreUnavailable
 from vault.metrics import claims as claims_metric
 from vault.metrics import refreshes
 from vault.model import Status
-from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, Refreshed, StepNeeded, Throttled
+from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, Refreshed, StepNeeded, Throttled, Unknown
 from vault.policy import RefreshPolicy, Step
 from vault.ports import Exchange, Gate, Providers, RefreshStore, Spool, TokenEndpoint, Transport
 from vault.provider import Provider
@@ -57,6 +57,8 @@ class Tally(NamedTuple):
     outcomes: dict[str, int]
     settled: bool
     """False: some answers were left to the spool."""
+    backlog: bool
+    """More was due than the budget allowed."""
 
 
 class Tools(NamedTuple):
@@ -102,9 +104,10 @@ class Drain:
             self._loop(supply, until)
             self._take_suspects(until)
         finally:
-            supply.close()
+            for claim in supply.close():
+                self._put(policy.give_back(claim), "given_back")
             tally = self._finish()
-        return tally
+        return tally._replace(backlog=not supply.dry)
 
     def run_one(self, connection_id: UUID) -> Tally:
         """Refresh one connection, due or not; one in other hands is left to them."""
@@ -117,11 +120,14 @@ class Drain:
 
     def _finish(self) -> Tally:
         """Bring home what is in flight, whatever ended the run: any of these answers may be the only token there is."""
+        while self._ready:
+            claim, provider = self._ready.popleft()
+            self._drop(provider, policy.give_back(claim), "given_back")
         while self._tools.transport.in_flight:
             self._hear(POLL)
         settled = self._writer.finish(HOLD)
         refreshes.labels("stored").inc(self._writer.stored)
-        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), settled)
+        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), settled, backlog=False)
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
@@ -260,13 +266,13 @@ class Drain:
     def _tell_gate(self, provider: Provider, outcome: Outcome) -> None:
         gate = self._tools.gate
         match outcome:
-            case Refreshed() | Dead() | StepNeeded():
+            case Refreshed() | Dead() | StepNeeded() | Unknown():
                 gate.succeeded(provider)
             case Misconfigured():
                 gate.failed(provider, operator=True, retry_after=None)
-            case Throttled(_, retry_after):
+            case Throttled(_, retry_after) | Ambiguous(_, retry_after):
                 gate.failed(provider, operator=False, retry_after=retry_after)
-            case NotSent() | Ambiguous():
+            case NotSent():
                 gate.failed(provider, operator=False, retry_after=None)
 
     def _now(self) -> datetime:
@@ -295,7 +301,8 @@ class _Supply:
         self._max_in_flight = max_in_flight
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="evergrant-claims")
         self._pending: Future[_Batch] | None = None
-        self._dry = False
+        self.dry = False
+        """The last look found nothing due."""
         self._hungry: set[str] = set()
         self._since: dict[str, datetime] = {}
         self._swept_at = tools.monotonic()
@@ -303,7 +310,7 @@ class _Supply:
     def ask(self, load: Counter[str], ready: int, open_ended: bool) -> None:
         """Ask for more rows, if there is room for them and none were asked for yet."""
         free = self._max_in_flight - ready - self._tools.transport.in_flight
-        if self._pending is not None or self._dry or not open_ended or free < min(64, self._max_in_flight // 2):
+        if self._pending is not None or self.dry or not open_ended or free < min(64, self._max_in_flight // 2):
             return
         self._pending = self._thread.submit(self._claim, self._quotas(load, free))
 
@@ -312,7 +319,7 @@ class _Supply:
         if self._pending is None or not self._pending.done():
             return None
         batch, self._pending = self._pending.result(), None
-        self._dry = not batch.claims and not self._since
+        self.dry = not batch.claims and not self._since
         if not batch.claims:
             self._since.clear()  # before calling it dry, look once at everything
         self._remember(batch.claims)
@@ -320,7 +327,7 @@ class _Supply:
 
     def idle(self, open_ended: bool) -> bool:
         """Whether nothing is on its way and nothing more will be asked for."""
-        return self._pending is None and (self._dry or not open_ended)
+        return self._pending is None and (self.dry or not open_ended)
 
     def wait(self, timeout: timedelta) -> None:
         """Sleep until a claim comes back, or for ``timeout``."""
@@ -330,9 +337,12 @@ class _Supply:
             except TimeoutError:
                 return
 
-    def close(self) -> None:
-        """Let go; rows of a claim still on its way are claimed again when their lease is over."""
+    def close(self) -> list[Claim]:
+        """End the thread; returns what it claimed and nobody took."""
         self._thread.shutdown(wait=True)
+        if self._pending is None or self._pending.exception() is not None:
+            return []
+        return self._pending.result().claims
 
     def _claim(self, quotas: list[Quota]) -> _Batch:
         asked_at = self._tools.monotonic()

@@ -30,7 +30,7 @@ SUSPECT_ATTEMPTS = 2
 """Claims without an end after which a row is taken alone."""
 
 _LOCK_DUE = """
-SELECT d.connection_id, q.lease
+SELECT d.connection_id, q.lease, q.client
   FROM unnest(%b::text[], %b::boolean[], %b::timestamptz[], %b::integer[], %b::interval[])
        AS q(client, urgent, since, rows, lease)
  CROSS JOIN LATERAL (
@@ -43,7 +43,8 @@ SELECT d.connection_id, q.lease
 _LOCK_ONE = """
 SELECT s.connection_id, q.lease FROM unnest(%b::text[], %b::interval[]) AS q(client, lease)
   JOIN evergrant.schedule s USING (client)
- WHERE s.connection_id = %b AND s.lease_until <= now() AND s.next_at IS NOT NULL
+ WHERE s.connection_id = %b AND s.lease_until <= now()
+   AND (s.next_at <= now() OR (s.next_at IS NOT NULL AND s.failures = 0 AND s.attempt < 2))
    FOR UPDATE OF s SKIP LOCKED
 """
 _LOCK_SUSPECT = """
@@ -57,7 +58,7 @@ _TAKE = """
 UPDATE evergrant.schedule s
    SET epoch = s.epoch + 1, attempt = s.attempt + 1, lease_until = now() + t.lease,
        intent_fp = g.refresh_fp, intent_at = CASE WHEN s.intent_fp = g.refresh_fp THEN s.intent_at ELSE now() END,
-       next_at = CASE WHEN s.attempt >= 3 THEN now() + %b ELSE s.next_at END
+       next_at = CASE WHEN s.attempt >= 3 THEN now() + %b ELSE LEAST(s.next_at, now()) END
   FROM unnest(%b::uuid[], %b::interval[]) AS t(connection_id, lease)
   JOIN evergrant.oauth_grant g USING (connection_id)
   JOIN evergrant.data_key k ON k.id = g.data_key_id
@@ -100,7 +101,7 @@ class PostgresClaims:
             [q.rows for q, _ in wanted],
             [q.lease for q, _ in wanted],
         )
-        claims = self._take(_LOCK_DUE, columns)
+        claims = self._take(_LOCK_DUE, columns, {q.client: q.rows for q in quotas})
         claims.sort(key=_expires_at)
         return claims
 
@@ -124,16 +125,28 @@ class PostgresClaims:
         """Close the connection."""
         self._pinned.close()
 
-    def _take(self, lock: str, parameters: tuple[object, ...]) -> list[Claim]:
+    def _take(self, lock: str, parameters: tuple[object, ...], room: dict[str, int] | None = None) -> list[Claim]:
         with self._pinned.session() as connection, connection.transaction():
             cursor = connection.cursor(binary=True)
             locked = cursor.execute(lock.encode(), parameters).fetchall()
+            if room is not None:
+                locked = _within(room, locked)
             if not locked:
                 return []
             ids = [row[0] for row in locked]
             leases = [row[1] for row in locked]
             rows = cursor.execute(_TAKE, (self._quarantine_wait, ids, leases)).fetchall()
         return [_claim(row) for row in rows]
+
+
+def _within(room: dict[str, int], locked: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Keep what fits: the walks along urgent and merely due rows each stop at the quota, and urgent ones come first."""
+    taken = []
+    for row in locked:
+        room[row[2]] -= 1
+        if room[row[2]] >= 0:
+            taken.append(row)
+    return taken
 
 
 def _expires_at(claim: Claim) -> datetime:

@@ -82,7 +82,7 @@ class PostgresConnections:
         with self._database.begin() as transaction:
             transaction.execute(_connection_row(grant))
             transaction.execute(_schedule_row(grant))
-            if not transaction.execute(_grant_row(grant)).rowcount:
+            if transaction.scalar(_grant_row(grant)) is None:
                 transaction.rollback()
                 return None
             transaction.execute(candidate.delete().where(candidate.c.connection_id == grant.connection_id))
@@ -262,7 +262,7 @@ def _grant_row(grant: NewGrant) -> Any:
         index_elements=["connection_id"],
         set_={**values, "consent": oauth_grant.c.consent + 1},
         where=oauth_grant.c.version < grant.version,
-    )
+    ).returning(oauth_grant.c.version)
 
 
 def _connection(row: Any) -> Connection:

@@ -70,8 +70,8 @@ class PostgresKeys:
             "wrapped": record.wrapped.ciphertext,
         }
         with self._database.begin() as transaction:
-            added = transaction.execute(insert(tenant_key).values(values).on_conflict_do_nothing())
-            if added.rowcount:
+            adding = insert(tenant_key).values(values).on_conflict_do_nothing().returning(tenant_key.c.id)
+            if transaction.scalar(adding) is not None:  # an INSERT's rowcount is not kept by SQLAlchemy 2.1
                 detail = {"key_id": str(record.id), "kek_id": record.wrapped.kek_id}
                 transaction.execute(audit.insert().values(audit_row(record.tenant, "key.created", None, detail)))
                 return record
@@ -101,8 +101,8 @@ class PostgresKeys:
     def add_data_key(self, record: DataKeyRecord) -> DataKeyRecord:
         """See ``KeyStore.add_data_key``."""
         with self._database.begin() as transaction:
-            added = transaction.execute(insert(data_key).values(record._asdict()).on_conflict_do_nothing())
-            if added.rowcount:
+            adding = insert(data_key).values(record._asdict()).on_conflict_do_nothing().returning(data_key.c.id)
+            if transaction.scalar(adding) is not None:
                 return record
         winner = self.current_data_key(record.tenant, record.owner, record.provider, record.purpose)
         assert winner is not None  # the conflict was with it

@@ -196,6 +196,19 @@ def test_old_data_keys_are_replaced_their_grants_resealed_and_the_keys_retired()
     assert rotation(rig).rotate_data_keys(MONTH) == 0
 
 
+def test_a_sweep_reads_and_writes_by_the_batch_and_not_by_the_key() -> None:
+    rig = Rig()
+    for number in range(50):
+        add_grant(rig, number)
+    rig.clock.pass_by(MONTH)
+    sweeper = rig.another_process()
+    rig.keys.reads.clear()
+    rotation(rig, sweeper).rotate_data_keys(MONTH)
+    assert rig.keys.reads.count("replace_data_key") == 50, "the one thing that is done key by key"
+    assert rig.keys.reads.count("reseal") == 1
+    assert rig.keys.reads.count("data_key") == rig.keys.reads.count("current_data_key") == 0
+
+
 def test_the_fingerprint_key_is_never_replaced() -> None:
     rig = Rig()
     before = rig.keyring.fingerprint("acme", UUID(int=1), "text")

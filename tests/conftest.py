@@ -1,0 +1,53 @@
+"""What every test can ask for. Nothing is started before a test asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from tests.support import stack
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[stack.DatabaseServer]:
+    """A PostgreSQL server, one for each test process."""
+    with stack.database_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: stack.DatabaseServer) -> Iterator[str]:
+    """The name of a database with the newest schema; do not connect to it."""
+    with stack.template_database(postgres) as name:
+        yield name
+
+
+@pytest.fixture
+def database_url(postgres: stack.DatabaseServer, template_database: str) -> Iterator[str]:
+    """A database of this test's own with the newest schema."""
+    with stack.new_database(postgres, template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres: stack.DatabaseServer) -> Iterator[str]:
+    """A database of this test's own with nothing in it."""
+    with stack.new_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[stack.RedisServer]:
+    """A Redis server, one for each test process."""
+    with stack.redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: stack.RedisServer) -> str:
+    """A Redis database with nothing in it."""
+    with Redis.from_url(redis_server.url) as redis:
+        redis.flushdb()
+    return redis_server.url

@@ -1,0 +1,105 @@
+"""`python -m tests.demo`: the exit code is 0 only if every connection is alive and every number was counted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from tests.demo.display import explain, show
+from tests.demo.progress import Progress
+from tests.demo.stack import Scale, Stack
+from tests.demo.story import Story, StoryError
+from tests.demo.verdict import judge
+from vault.testing.servers import ServerError
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    given = _arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        with Progress() as progress:
+            document = _run(given, progress)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    if given.json:
+        print(json.dumps(document, indent=2))
+    elif "connections" in document:
+        show(document, Console())
+    explain(document, Console(stderr=True))
+    return 0 if document["ok"] else 1
+
+
+def _run(given: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Start, tell, judge, stop; what went wrong is in the document too."""
+    began = time.monotonic()
+    try:
+        with ExitStack() as exits:
+            with progress.step("start PostgreSQL, Redis and an OAuth provider") as say:
+                stack = exits.enter_context(Stack(Scale(given.token_life, given.rotation)))
+                say("on free loopback ports, in a temporary home")
+            try:
+                story = Story(stack, progress, owners=given.owners, seconds=given.seconds, withdraw=given.withdraw)
+                exits.callback(story.books.close)
+                document = judge(story, given.owners, story.tell(), lambda: time.monotonic() - began)
+            except (StoryError, ServerError) as error:
+                document = {"ok": False, "error": str(error)}
+            if not document["ok"]:
+                document |= stack.keep_logs()
+            exits.enter_context(progress.step("stop everything"))
+    except ServerError as error:
+        document = {"ok": False, "error": str(error)}
+    return document
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make demo ARGS=…", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
+    )
+    parser.add_argument("--owners", type=_count, default=300, help="how many connect (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=36.0, help="how long faults are spread over (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--token-life", type=float, default=15.0, help="seconds an access token lives (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rotation",
+        choices=("grace", "strict"),
+        default="grace",
+        help="what becomes of a spent refresh token: accepted again for 30 s, or never. A strict provider's answer that dies"
+        " with the killed worker is a lost connection: flagged, counted, and the end of a good exit code (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--withdraw", type=int, default=0, metavar="N", help="N owners take their consent back: the demo has to fail"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON document on standard output, progress on standard error"
+    )
+    given = parser.parse_args()
+    if given.withdraw > given.owners:
+        parser.error("more owners cannot withdraw than connect")
+    return given
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 9999:
+        raise argparse.ArgumentTypeError("between 1 and 9999")
+    return number
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""A program: owners connect their accounts, each with the authorization code flow and PKCE over real HTTP.
+
+Writes one line a connection, as soon as it is there: `id`, `tenant`, `owner`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TextIO
+
+from tests.demo.stack import PROVIDER
+from tests.simulator.client import consent
+from vault import Vault
+
+BROWSERS = 8
+"""Owners who are in the middle of connecting at a time."""
+
+
+def tenant_of(number: int, tenants: int) -> str:
+    """Owners are dealt out to tenants in turn; the first tenant is the default one."""
+    return "default" if number % tenants == 0 else f"tenant-{number % tenants}"
+
+
+def owner_name(number: int) -> str:
+    """The name of an owner, and of their account at the provider."""
+    return f"owner-{number:04}"
+
+
+def connect(vault: Vault, owner: str, out: TextIO) -> None:
+    """Play web app and browser in turn: send the owner away, have them agree, take the code they bring back."""
+    session = f"browser-of-{owner}"
+    start = vault.begin(PROVIDER, owner=owner, browser=session)
+    back = consent(f"{start.url}&login_hint={owner}")
+    connection = vault.complete(state=back["state"], code=back["code"], issuer=back.get("iss"), browser=session)
+    out.write(json.dumps({"id": str(connection.id), "tenant": vault.tenant, "owner": owner}) + "\n")
+
+
+def main() -> None:
+    """Connect everybody."""
+    parser = argparse.ArgumentParser(prog="python -m tests.demo.owners", description=__doc__)
+    parser.add_argument("--owners", type=int, required=True)
+    parser.add_argument("--tenants", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    vault = Vault.from_env()
+    vaults = [vault.for_tenant(tenant_of(number, given.tenants)) for number in range(given.tenants)]
+    with given.out.open("a", buffering=1) as out, ThreadPoolExecutor(BROWSERS) as browsers:
+        work = [
+            browsers.submit(connect, vaults[number % given.tenants], owner_name(number), out)
+            for number in range(given.owners)
+        ]
+        for each in work:
+            each.result()
+
+
+if __name__ == "__main__":
+    main()
