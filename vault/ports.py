@@ -347,7 +347,7 @@ class Exchange(NamedTuple):
     sent: bool
     failure: str
     """Empty, or one of ``connect``, ``resolve``, ``timeout``, ``reset``, ``closed``, ``truncated``,
-    ``too_large``, ``too_late``, ``tls``, ``refused_uri``, ``protocol``."""
+    ``too_large``, ``too_late``, ``tls``, ``certificate``, ``refused_uri``, ``protocol``."""
 
 
 class TokenEndpoint(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,8 @@ from vault.testing.servers import EmbeddedPostgres
 from vault.wiring import monotonic
 
 PROVIDER = "acme"
+CLIENT_ID, CLIENT_SECRET = "evergrant", "cnry-cs-simulator"
+NOWHERE = {PROVIDER: "http://127.0.0.1:1/token"}
 NO_REDIS = "redis://127.0.0.1:1/0"
 SERVER = {
     "shared_buffers": "1GB",
@@ -41,8 +43,21 @@ class Stage:
     """One database of a running PostgreSQL server, with the environment of a vault that uses it."""
 
     def __init__(
-        self, postgres: EmbeddedPostgres, home: Path, *, token_uri: str = "http://127.0.0.1:1/token", redis: str = NO_REDIS
+        self,
+        postgres: EmbeddedPostgres,
+        home: Path,
+        *,
+        token_uris: Mapping[str, str] = NOWHERE,
+        redis_url: str = NO_REDIS,
     ) -> None:
+        """Make the database.
+
+        Args:
+            postgres: the server.
+            home: directory for settings and keys.
+            token_uris: token endpoint of each provider, by name.
+            redis_url: the broker; by default an address where nobody listens.
+        """
         database = f"bench_{uuid.uuid4().hex[:8]}"
         with psycopg.connect(postgres.url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {database}".encode())
@@ -51,17 +66,20 @@ class Stage:
         self.home.mkdir()
         providers = self.home / "providers.toml"
         providers.write_text(
-            f'[{PROVIDER}]\nauthorize_uri = "{token_uri}"\ntoken_uri = "{token_uri}"\nmax_in_flight = 1024\n'
+            "".join(
+                f'[{name}]\nauthorize_uri = "{uri}"\ntoken_uri = "{uri}"\nmax_in_flight = 1024\n'
+                for name, uri in token_uris.items()
+            )
         )
         self.environment = {
             "VAULT_DATABASE_URL": self.url,
-            "VAULT_REDIS_URL": redis,
+            "VAULT_REDIS_URL": redis_url,
             "VAULT_HOME": str(self.home),
             "VAULT_PROVIDERS": str(providers),
             "VAULT_INSECURE_HOSTS": "127.0.0.1",
             "VAULT_MAX_IN_FLIGHT": "1024",
-            f"VAULT_CLIENT_{PROVIDER.upper()}_ID": "evergrant",
-            f"VAULT_CLIENT_{PROVIDER.upper()}_SECRET": "cnry-cs-simulator",
+            **{f"VAULT_CLIENT_{name.upper()}_ID": CLIENT_ID for name in token_uris},
+            **{f"VAULT_CLIENT_{name.upper()}_SECRET": CLIENT_SECRET for name in token_uris},
         }
         maintenance = Maintenance.from_env(self.environment)
         maintenance.upgrade_schema()
@@ -75,12 +93,20 @@ class Stage:
         """Open an autocommit connection as the superuser."""
         return psycopg.connect(self.url, autocommit=True)
 
-    def populate(self, count: int, *, access_bytes: int = 220, refresh_tokens: Sequence[str] = ()) -> list[UUID]:
+    def populate(
+        self,
+        count: int,
+        *,
+        access_bytes: int = 220,
+        provider: str = PROVIDER,
+        refresh_tokens: Sequence[str] = (),
+    ) -> list[UUID]:
         """Connect `count` owners, each under a data key of its own, all due in an hour; returns the connections' ids.
 
         Args:
             count: how many.
             access_bytes: length of the access tokens.
+            provider: whose grants they are.
             refresh_tokens: what the provider has issued; made up when it is not asked.
         """
         settings = vault_settings.load(self.environment)
@@ -92,7 +118,10 @@ class Stage:
             random=secrets.token_bytes,
             new_id=uuid.uuid4,
         )
-        rows = [_grant_rows(keyring, n, access_bytes, refresh_tokens[n] if refresh_tokens else None) for n in range(count)]
+        rows = [
+            _rows(keyring, provider, n, access_bytes, refresh_tokens[n] if refresh_tokens else None)
+            for n in range(count)
+        ]
         with self.connect() as connection, connection.transaction():
             connection.execute("SET LOCAL session_replication_role = replica")  # no foreign keys to be checked row by row
             for number, (table, columns) in enumerate(_TABLES.items()):
@@ -117,24 +146,27 @@ _TABLES = {
 }
 
 
-def _grant_rows(keyring: Keyring, number: int, access_bytes: int, refresh: str | None) -> tuple[Sequence[Any], ...]:
+def _rows(
+    keyring: Keyring, provider: str, number: int, access_bytes: int, refresh: str | None
+) -> tuple[Sequence[Any], ...]:
+    """What a connection consists of: its rows in `_TABLES`, sealed as the vault would seal them."""
     tenant, owner, now = "default", f"owner-{number}", datetime.now(UTC)
     connection_id = uuid.uuid4()
-    record = keyring.new_data_key(tenant, owner, PROVIDER)
+    record = keyring.new_data_key(tenant, owner, provider)
     key = keyring.key(record)
     access = secrets.token_hex(access_bytes)[:access_bytes]
     refresh = refresh or f"1//{secrets.token_hex(48)}"
     due = now + timedelta(hours=1)
     return (
         record,
-        (connection_id, tenant, owner, PROVIDER, "read", "read"),
+        (connection_id, tenant, owner, provider, "read", "read"),
         (
-            *(connection_id, tenant, "active", 1, record.id, "evergrant", now + timedelta(hours=2), now),
+            *(connection_id, tenant, "active", 1, record.id, CLIENT_ID, now + timedelta(hours=2), now),
             *(due, keyring.fingerprint(tenant, connection_id, refresh)),
             seal(key, access.encode(), context(tenant, connection_id, "access_token"), 1),
             seal(key, refresh.encode(), context(tenant, connection_id, "refresh_token"), 1),
         ),
-        (connection_id, PROVIDER, due, 1),
+        (connection_id, provider, due, 1),
     )
 
 

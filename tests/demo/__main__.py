@@ -10,9 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
-from rich.console import Console
-
-from tests.demo.display import explain, show
+from tests.demo.display import console, explain, show
 from tests.demo.progress import Progress
 from tests.demo.stack import Scale, Stack
 from tests.demo.story import Story, StoryError
@@ -33,30 +31,32 @@ def main() -> int:
     if given.json:
         print(json.dumps(document, indent=2))
     elif "connections" in document:
-        show(document, Console())
-    explain(document, Console(stderr=True))
+        show(document, console())
+    explain(document, console(stderr=True))
     return 0 if document["ok"] else 1
 
 
 def _run(given: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Start, tell, judge, stop; what went wrong is in the document too."""
     began = time.monotonic()
+    exits = ExitStack()
     try:
-        with ExitStack() as exits:
-            with progress.step("start PostgreSQL, Redis and an OAuth provider") as say:
-                stack = exits.enter_context(Stack(Scale(given.token_life, given.rotation)))
-                say("on free loopback ports, in a temporary home")
-            try:
-                story = Story(stack, progress, owners=given.owners, seconds=given.seconds, withdraw=given.withdraw)
-                exits.callback(story.books.close)
-                document = judge(story, given.owners, story.tell(), lambda: time.monotonic() - began)
-            except (StoryError, ServerError) as error:
-                document = {"ok": False, "error": str(error)}
-            if not document["ok"]:
-                document |= stack.keep_logs()
-            exits.enter_context(progress.step("stop everything"))
+        with progress.step("start PostgreSQL, Redis and an OAuth provider") as say:
+            stack = exits.enter_context(Stack(Scale(given.token_life, given.rotation)))
+            say("on free loopback ports, in a temporary home")
+        story = Story(stack, progress, owners=given.owners, seconds=given.seconds, withdraw=given.withdraw)
+        exits.callback(story.books.close)
+        try:
+            document = judge(story, given.owners, story.tell(), lambda: time.monotonic() - began)
+        except (StoryError, ServerError) as error:
+            document = {"ok": False, "error": str(error), "last_words": stack.last_words()}
+        if not document["ok"]:
+            document["logs"] = stack.keep_logs()
     except ServerError as error:
         document = {"ok": False, "error": str(error)}
+    finally:
+        with progress.step("stop everything"):
+            exits.close()
     return document
 
 
@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--owners", type=_count, default=300, help="how many connect (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=36.0, help="how long faults are spread over (default: %(default)s)"
+        "--seconds", type=float, default=26.0, help="how long faults are spread over (default: %(default)s)"
     )
     parser.add_argument(
         "--token-life", type=float, default=15.0, help="seconds an access token lives (default: %(default)s)"
@@ -75,8 +75,8 @@ def _arguments() -> argparse.Namespace:
         "--rotation",
         choices=("grace", "strict"),
         default="grace",
-        help="what becomes of a spent refresh token: accepted again for 30 s, or never. A strict provider's answer that dies"
-        " with the killed worker is a lost connection: flagged, counted, and the end of a good exit code (default: %(default)s)",
+        help="what becomes of a spent refresh token: accepted again for 30 s, or never. With a strict provider, answers"
+        " that die with the killed worker are lost connections: flagged, counted, exit code 1 (default: %(default)s)",
     )
     parser.add_argument(
         "--withdraw", type=int, default=0, metavar="N", help="N owners take their consent back: the demo has to fail"

@@ -8,56 +8,103 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+Document = dict[str, Any]
+WIDTH_ELSEWHERE = 110  # columns, where there is no terminal to ask
 
-def show(document: dict[str, Any], console: Console) -> None:
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that does not fold the table when it is written to a file."""
+    made = Console(stderr=stderr)
+    return made if made.is_terminal else Console(stderr=stderr, width=WIDTH_ELSEWHERE)
+
+
+def show(document: Document, out: Console) -> None:
     """Print what was counted, and how it was."""
-    table = Table(title="What became of them", title_justify="left", title_style="bold", show_header=False)
-    table.add_column(justify="left")
+    table = Table(show_header=False)
+    table.add_column()
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
-    for row in _rows(document):
-        table.add_row(*row, end_section=row[2].endswith("."))
-    console.print(table)
-    verdict = Text("Every connection is alive.", "bold green") if document["ok"] else Text("Not well.", "bold red")
-    console.print(verdict, Text(f"({document['seconds']:.0f} s)", "dim"))
+    for section in (_connections, _refreshes, _tokens, _keys, _faults):
+        for row in section(document):
+            table.add_row(*row)
+        table.add_section()
+    out.print(table)
+    verdict = ("Every connection is alive.", "bold green") if document["ok"] else ("It did not end well.", "bold red")
+    out.print(Text.assemble(verdict, (f"  {document['seconds']:.0f} s", "dim")))
 
 
-def explain(document: dict[str, Any], console: Console) -> None:
+def explain(document: Document, out: Console) -> None:
     """Say what was not as it should be, and where the logs are; nothing when all is well."""
     for check in document.get("checks", ()):
         if not check["ok"]:
-            console.print(f"✗ {check['name']}: {check['found']}", style="red", markup=False)
+            _say(out, f"✗ {check['name']}: {check['found']}", "red")
     if "error" in document:
-        console.print(f"✗ {document['error']}", style="red", markup=False)
+        _say(out, f"✗ {document['error']}", "red")
     for name, words in document.get("last_words", {}).items():
-        console.print(f"\n{name}, last words:", style="bold", markup=False)
-        console.print(words, style="dim", markup=False, highlight=False)
+        _say(out, f"\n{name}, last words:", "bold")
+        _say(out, words, "dim")
     if "logs" in document:
-        console.print(f"\nThe logs are in {document['logs']}", markup=False, soft_wrap=True)
+        _say(out, f"The logs are in {document['logs']}", "")
 
 
-def _rows(document: dict[str, Any]) -> list[tuple[str, str, str]]:
-    connections, refreshes, tokens = document["connections"], document["refreshes"], document["tokens"]
-    kms, faults, provider = document["kms_calls"], document["faults"], document["provider"]
-    good = "green" if connections["lost"] == 0 else "red"
-    again = "accepted again for 30 s" if provider["rotation"] == "grace" else "never accepted again (strict)"
-    errors = ", ".join(f"{count} {name}" for name, count in tokens["errors"].items()) or "none raised"
+def _say(out: Console, words: str, style: str) -> None:
+    out.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+Row = tuple[str, str | Text, str]
+
+
+def _connections(document: Document) -> list[Row]:
+    found = document["connections"]
+    lost = Text(f"{found['lost']:,}", "bold green" if found["lost"] == 0 else "bold red")
     return [
-        ("connections", f"{connections['connected']:,}", f"owners of {connections['tenants']} tenants, code + PKCE over HTTP"),
-        ("  alive", f"{connections['alive']:,}", "refreshed since the last fault, and the provider takes the token"),
-        ("  lost", f"[{good}]{connections['lost']:,}[/]", "by the provider's books or by ours."),
-        ("refreshes", f"{refreshes['stored']:,}", f"tokens live {provider['access_token_life_s']:g} s; a spent refresh token is {again}"),
-        ("  died with the worker", f"{refreshes['died_with_worker']:,}", f"of {refreshes['in_flight_at_kill']} in flight at kill -9"),
-        ("  sent again", f"{refreshes['refresh_tokens_sent_again']:,}", "refresh tokens the provider saw twice."),
-        ("tokens served", f"{tokens['served']:,}", "by vault.get() in the web app, all the while"),
-        ("  stale served", f"{tokens['get']['stale']:,}", "refresh overdue, token still good"),
-        ("  waited for", f"{tokens['get']['waited']:,}", "no live token until a refresh came"),
-        ("  errors", f"{sum(tokens['errors'].values()):,}", errors),
-        ("  tried at the API", f"{tokens['api_accepted']:,}", f"accepted; refused: {len(tokens['api_refused'])}"),
-        ("get() p50", f"{tokens['p50_ms']:.2f} ms", "every call was timed"),
-        ("get() p99", f"{tokens['p99_ms']:.2f} ms", f"slowest {tokens['max_ms']:.0f} ms."),
-        ("KMS calls", f"{kms['total']:,}", ", ".join(f"{count} {name}" for name, count in kms.items() if name != "total")),
-        ("  tenant keys rewrapped", f"{faults['tenant_keys_rewrapped']:,}", f"under {faults['master_key']}; the old key was destroyed."),
-        ("workers killed, restarted", f"{faults['workers_killed']}, {faults['workers_restarted']}", f"{faults['restarts_by_supervisor']} restarts by the supervisor"),
-        ("Redis keys flushed", f"{faults['redis_keys_flushed']:,}", "FLUSHALL"),
-    ]  # fmt: skip
+        ("connections", f"{found['connected']:,}", f"owners of {found['tenants']} tenants; code + PKCE over HTTP"),
+        ("  alive", f"{found['alive']:,}", "in the database, and the provider accepts the token served"),
+        ("  lost", lost, "by the database or by the provider's journal"),
+    ]
+
+
+def _refreshes(document: Document) -> list[Row]:
+    found, provider = document["refreshes"], document["provider"]
+    again = "is accepted again for 30 s" if provider["rotation"] == "grace" else "is never accepted again"
+    lives = f"tokens live {provider['access_token_life_s']:g} s; a spent refresh token {again}"
+    return [
+        ("refreshes", f"{found['stored']:,}", lives),
+        ("  died with the worker", f"{found['died_with_worker']:,}", "answers nobody read"),
+        ("  sent again", f"{found['refresh_tokens_sent_again']:,}", "refresh tokens that the provider saw twice"),
+    ]
+
+
+def _tokens(document: Document) -> list[Row]:
+    found = document["tokens"]
+    errors = ", ".join(f"{count} {name}" for name, count in found["errors"].items()) or "whatever get() raised"
+    refused = len(found["api_refused"])
+    return [
+        ("tokens served", f"{found['served']:,}", "by vault.get() in the web app, all the while"),
+        ("  stale served", f"{found['metric']['stale']:,}", "the refresh was overdue, the token still good"),
+        ("  waited for", f"{found['metric']['waited']:,}", "until a refresh came"),
+        ("  errors", f"{sum(found['errors'].values()):,}", errors),
+        ("  used at the provider", f"{found['api_accepted'] + refused:,}", f"refused: {refused}"),
+        ("  get() p50", f"{found['p50_ms']:.2f} ms", "of all calls, timed in the web app"),
+        ("  get() p99", f"{found['p99_ms']:.2f} ms", f"the slowest: {found['max_ms']:.0f} ms"),
+    ]
+
+
+def _keys(document: Document) -> list[Row]:
+    calls, faults = document["kms_calls"], document["faults"]
+    kinds = ", ".join(f"{count} {name}" for name, count in calls.items() if name != "total")
+    rewrapped = f"under {faults['master_key']}; the old key was destroyed"
+    return [
+        ("KMS calls", f"{calls['total']:,}", f"{kinds}; all processes together"),
+        ("  tenant keys rewrapped", f"{faults['tenant_keys_rewrapped']:,}", rewrapped),
+    ]
+
+
+def _faults(document: Document) -> list[Row]:
+    found = document["faults"]
+    restarts = f"{found['restarts_by_supervisor']} starts by the supervisor"
+    return [
+        ("workers killed", f"{found['workers_killed']:,}", "frozen in mid-refresh, then SIGKILL"),
+        ("workers restarted", f"{found['workers_restarted']:,}", f"SIGTERM; {restarts} in all"),
+        ("Redis keys flushed", f"{found['redis_keys_flushed']:,}", "FLUSHALL"),
+    ]

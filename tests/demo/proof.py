@@ -1,4 +1,4 @@
-"""A program: a fresh process, which holds no key and no token, gets a token for every connection and shows it to the provider.
+"""A program: a fresh process, without any key or token, gets one for every connection and shows it to the provider.
 
 Writes a JSON object: for each owner `ok`, or what went wrong.
 """

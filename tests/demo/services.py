@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGCONT, SIGSTOP, SIGTERM
 from types import TracebackType
 from typing import Final, Self
 
@@ -78,6 +78,14 @@ class Service:
         """SIGKILL it and all its children at once."""
         self._keeper.crash()
 
+    def freeze(self) -> None:
+        """SIGSTOP it and all its children."""
+        self._keeper.signal(SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT it and all its children."""
+        self._keeper.signal(SIGCONT)
+
     def finish(self) -> None:
         """Ask it to end, insist if need be; the supervisor will start it again."""
         self._keeper.stop()
@@ -94,13 +102,20 @@ class Service:
         with contextlib.suppress(ServerError):
             self._keeper.close()
 
+    def discard(self) -> None:
+        """End it at once and for good."""
+        self.wanted = False
+        with contextlib.suppress(ServerError):
+            self._keeper.crash()
+        self.close()
+
     def has_said(self, words: bytes) -> bool:
         """Whether its log holds these words since it was last started."""
         with self.log.open("rb") as log:
             log.seek(self._said_before)
             return words in log.read()
 
-    def last_words(self, size: int = 1500) -> str:
+    def last_words(self, size: int = 800) -> str:
         """The end of its log."""
         return self._keeper.log_tail(size)
 

@@ -24,14 +24,23 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 PROVIDER: Final = "acme"
 REPLAY_WINDOW: Final = 30.0
 REDIRECT_URI: Final = "http://127.0.0.1:9/callback"  # nobody listens there: the client reads the redirect itself
+PATIENCE: Final = 15.0  # seconds between SIGTERM and SIGKILL: a worker ends what is in flight first
+WORKER_OPTIONS: Final = (
+    "-c",
+    "2",
+    "-l",
+    "INFO",
+    "--without-mingle",
+    "--without-gossip",
+)  # neither is needed; up sooner
 
 
 @dataclass(frozen=True)
 class Scale:
     """How an hour of a token's life is squeezed into seconds; the parts keep their proportions.
 
-    A refresh is due at 57 % of the life. What a killed worker had claimed is free again after the lease, 30 % of the life
-    later, and is found by the next scan: so a token outlives the death of the worker that was to replace it.
+    A refresh is due at 57 % of the life. What a killed worker had claimed is free again after the lease, 30 % of the
+    life later, and is found by the next scan: so a token outlives the death of the worker that was to replace it.
     """
 
     token_life: float = 15.0
@@ -44,9 +53,18 @@ class Scale:
 
     def simulated(self) -> dict[str, Any]:
         """The provider, as the simulator is told."""
-        life = self.token_life
-        profile = {"mode": self.rotation, "access_token_life": life, "replay_window": REPLAY_WINDOW}
-        return {"rotation": profile, "latency": life / 150, "jitter": life / 100}
+        profile = {"mode": self.rotation, "access_token_life": self.token_life, "replay_window": REPLAY_WINDOW}
+        return {"rotation": profile}
+
+    @property
+    def latency(self) -> float:
+        """The least seconds the provider thinks about an answer once everybody is connected."""
+        return self.token_life / 50
+
+    @property
+    def jitter(self) -> float:
+        """The most seconds it takes longer than that."""
+        return self.token_life / 75
 
     def settings(self) -> dict[str, str]:
         """The times, as the vault is told."""
@@ -101,7 +119,8 @@ class Stack:
     def start(self, name: str, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Service:
         """Start a module as a service."""
         argv = [sys.executable, "-m", module, *arguments]
-        service = self.services[name] = Service(self.home, name, argv, {**self.env, **(env or {})})
+        settings = {**self.env, **(env or {})}
+        service = self.services[name] = Service(self.home, name, argv, settings, patience=PATIENCE)
         service.start()
         return service
 
@@ -109,7 +128,7 @@ class Stack:
         """Start workers and beat, and what restarts them."""
         for number in range(1, count + 1):
             name = f"worker-{number}"
-            self.start(name, "celery", "-A", "worker", "worker", "-n", f"{name}@%h", "-c", "2", "-l", "INFO")
+            self.start(name, "celery", "-A", "worker", "worker", "-n", f"{name}@%h", *WORKER_OPTIONS)
         self.start("beat", "celery", "-A", "worker", "beat", "-l", "INFO")
 
     def supervise(self) -> None:
@@ -117,11 +136,15 @@ class Stack:
         self.supervisor = Supervisor(list(self.services.values()))
         self.supervisor.start()
 
-    def keep_logs(self) -> dict[str, Any]:
-        """Leave the home where it is, and say where and what was last written there."""
+    def keep_logs(self) -> str:
+        """Leave the home where it is, and say where."""
         self.home.keep()
-        last_words = {name: service.last_words() for name, service in self.services.items()}
-        return {"logs": str(self.home.path), "last_words": {name: words for name, words in last_words.items() if words}}
+        return str(self.home.path)
+
+    def last_words(self) -> dict[str, str]:
+        """What each service wrote last."""
+        words = {name: service.last_words() for name, service in self.services.items()}
+        return {name: said for name, said in words.items() if said}
 
     def exports(self) -> str:
         """The settings, for a shell."""
@@ -133,9 +156,10 @@ class Stack:
         return self.home.path / "keyring.json"
 
     def _stop_services(self) -> None:
+        """Without good-byes: everything they work on goes with them."""
         self.supervisor.close()
         with ThreadPoolExecutor(max(1, len(self.services))) as pool:
-            list(pool.map(Service.close, self.services.values()))
+            list(pool.map(Service.discard, self.services.values()))
 
     def _settings(self) -> dict[str, str]:
         config = ProviderConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -19,13 +20,17 @@ from tests.demo.services import Service
 from tests.demo.stack import PROVIDER, Stack
 from vault.kms.local import LocalKms
 
-TICK = 0.2  # seconds between two looks at the counters
+TICK = 0.25  # seconds between two looks at the counters
 READY = b"ready."
 """What Celery says when a worker has begun to take messages."""
 PATIENCE = 30.0  # seconds granted to anything that should take one or two
 TENANTS = 6
 MIN_TTL_SHARE = 0.1
 """The web app wants tokens with a tenth of their life left."""
+
+
+SHARES = (0.15, 0.4, 0.65, 0.8)
+"""When the faults begin, as shares of the time; each at its time or when the one before it is over."""
 
 
 class StoryError(Exception):
@@ -36,7 +41,6 @@ class StoryError(Exception):
 class Happened:
     """What the story did, counted while it did it."""
 
-    in_flight_at_kill: int = 0
     claims_at_kill: InFlight = field(default_factory=frozenset)
     workers_killed: int = 0
     workers_restarted: int = 0
@@ -78,7 +82,8 @@ class Story:
         """
         self._begin()
         at = time.monotonic()
-        for share, chapter in ((0.2, self._kill), (0.45, self._restart), (0.65, self._flush), (0.8, self._new_key)):
+        chapters = (self._kill, self._restart, self._flush, self._new_key)
+        for share, chapter in zip(SHARES, chapters, strict=True):
             self._until(at + share * self._seconds)
             chapter()
         self._until(at + self._seconds)
@@ -104,30 +109,47 @@ class Story:
             if connected < self._owners:
                 raise StoryError(f"{connected} of {self._owners} owners could connect")
             say(f"{connected} owners of {TENANTS} tenants")
+        stack.simulator.configure(PROVIDER, latency=stack.scale.latency, jitter=stack.scale.jitter)
         for number in range(self._withdraw):
             stack.simulator.kill_account(PROVIDER, owner_name(number))
 
     def _kill(self) -> None:
-        """SIGKILL, at a moment when refreshes are in flight."""
-        with self._progress.step("kill -9 a worker while refreshes are in flight") as say:
-            wanted = min(10, max(1, self._owners // 30))
-            self._await("refreshes in flight", lambda: self.books.counts().in_flight >= wanted)
-            worker, happened = self._workers[0], self.happened
-            starts, happened.claims_at_kill = worker.starts, self.books.in_flight()
+        """SIGKILL, with refreshes in its hands that the provider has answered and nobody has read."""
+        with self._progress.step("freeze a worker in mid-refresh, then kill -9 it") as say:
+            worker, happened = self._frozen_in_mid_refresh(), self.happened
+            starts = worker.starts
             worker.crash()
             happened.workers_killed += 1
-            happened.in_flight_at_kill = len(happened.claims_at_kill)
             self._await("the killed worker's successor", lambda: worker.starts > starts and worker.has_said(READY))
-            say(f"{happened.in_flight_at_kill} refreshes were in flight; it was started again")
+            say(f"{len(happened.claims_at_kill)} refreshes in its hands; started again")
+
+    def _frozen_in_mid_refresh(self) -> Service:
+        """Freeze workers in turn until one holds claims: those still held when all others have settled theirs."""
+        scale = self.stack.scale
+        wanted = min(8, max(1, self._owners // 40))
+        deadline = time.monotonic() + PATIENCE
+        for worker in itertools.cycle(self._workers):
+            self._await("refreshes in flight", lambda: self.books.counts().in_flight >= wanted)
+            worker.freeze()
+            claims = self.books.in_flight()
+            time.sleep(scale.latency + scale.jitter + 0.5)
+            self.happened.claims_at_kill = claims & self.books.in_flight()
+            if self.happened.claims_at_kill:
+                break
+            worker.thaw()
+            if time.monotonic() > deadline:
+                raise StoryError("no worker was caught in mid-refresh")
+        return worker
 
     def _restart(self) -> None:
         with self._progress.step("restart the other worker in good order") as say:
             worker, began = self._workers[1], time.monotonic()
             starts = worker.starts
             worker.finish()
+            ended = time.monotonic() - began
             self._await("the restarted worker", lambda: worker.starts > starts and worker.has_said(READY))
             self.happened.workers_restarted += 1
-            say(f"back after {time.monotonic() - began:.1f} s")
+            say(f"ended after {ended:.1f} s, back after {time.monotonic() - began:.1f} s")
 
     def _flush(self) -> None:
         with self._progress.step("FLUSHALL: Redis forgets everything") as say:
@@ -163,13 +185,14 @@ class Story:
             happened = self.happened
             happened.refreshed_since = sum(s.refreshed_at > happened.last_fault_at for s in self.books.states())
             say(f"{happened.refreshed_since} of {self._owners} since the last fault")
+        self.stack.services["webapp"].stop()
 
     def _prove(self) -> dict[str, str]:
         with self._progress.step("show every token to the provider, from a fresh process") as say:
+            self.stack.simulator.configure(PROVIDER, latency=0, jitter=0)
             arguments = ["--connections", str(self.connections), "--api", self.stack.simulator.uri(PROVIDER, "api")]
             answer = self.stack.run("proof", "tests.demo.proof", *arguments, "--min-ttl", self._min_ttl)
             proof: dict[str, str] = last_document(answer)
-            self.stack.services["webapp"].stop()
             say(f"{sum(found == 'ok' for found in proof.values())} accepted")
         return proof
 
@@ -203,7 +226,7 @@ class Story:
         if not self.stack.services["webapp"].running:
             raise StoryError("the web app has ended")
         report, counts = read_report(self.report), self.books.counts()
-        gets = read_metrics(self.stack.home.path / "metrics").gets
+        gets = read_metrics(self.stack.home.path / "metrics", "webapp").gets
         self._progress.counters(
             Counters(
                 connections=counts.connections,

@@ -12,6 +12,8 @@ from tests.demo.story import TENANTS, Story
 
 SERVED = ("fresh", "stale", "waited")
 """Ends of `get()` that came with a token, as the metric names them."""
+LOT = 256
+"""Fresh tokens are added to the metric in lots of so many, for each tenant."""
 
 
 class Check(NamedTuple):
@@ -36,6 +38,7 @@ def judge(story: Story, owners: int, proof: dict[str, str], elapsed: Callable[[]
     accounts = [state.owner for state in states]
     journal = read_journal(stack.simulator.oracle(), accounts, stack.simulator.now())
     metrics = read_metrics(stack.home.path / "metrics")
+    gets = read_metrics(stack.home.path / "metrics", "webapp").gets
     unwell = {state.owner for state in states if state.status not in ("active", "in_doubt")}
     unproven = {owner: found for owner, found in proof.items() if found != "ok"}
     active = {state.owner for state in states if state.status == "active"}
@@ -62,11 +65,11 @@ def judge(story: Story, owners: int, proof: dict[str, str], elapsed: Callable[[]
         "refreshes": {
             "stored": story.books.counts().refreshes,
             "answered_by_provider": journal.refreshes,
-            "in_flight_at_kill": happened.in_flight_at_kill,
+            "in_killed_workers_hands": len(happened.claims_at_kill),
             "died_with_worker": story.books.unsettled(happened.claims_at_kill),
             "refresh_tokens_sent_again": journal.sent_again,
         },
-        "tokens": {**web, "get": {name: metrics.gets.get(name, 0) for name in SERVED}},
+        "tokens": {**web, "metric": {name: gets.get(name, 0) for name in SERVED}},
         "kms_calls": {"total": sum(metrics.kms.values()), **metrics.kms},
         "faults": {
             "workers_killed": happened.workers_killed,
@@ -88,8 +91,7 @@ def _checks(story: Story, document: dict[str, Any], metrics: Metrics) -> list[Ch
     connections, web, faults = document["connections"], document["tokens"], document["faults"]
     owners, happened = connections["wanted"], story.happened
     refused = web["api_refused"]
-    counted = sum(web["get"].values())
-    proved = connections["connected"]  # the proof gets one token for each, and its counters are in the metrics too
+    uncounted = web["served"] - sum(web["metric"].values())
     old = happened.tenant_keys_by_kek.get(happened.old_master_key, 0)
     return [
         Check("all connected", connections["connected"] == owners, f"{connections['connected']} of {owners}"),
@@ -106,9 +108,9 @@ def _checks(story: Story, document: dict[str, Any], metrics: Metrics) -> list[Ch
             f"{web['api_accepted']} accepted, {len(refused)} refused",
         ),
         Check(
-            "the web app and the metrics count the same",
-            bool(web["final"]) and counted == web["served"] + proved - len(connections["unproven"]),
-            f"{web['served']} + {proved} served, {counted} counted",
+            "the web app and its metric count the same",
+            bool(web["final"]) and web["served"] > 0 and 0 <= uncounted <= TENANTS * LOT,
+            f"{web['served']} served, {uncounted} of them not in the metric yet",
         ),
         Check(
             "every stored refresh is in the provider's journal",

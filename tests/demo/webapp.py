@@ -23,8 +23,8 @@ from vault import Vault
 
 PAUSE = 0.002
 """Seconds between two requests of a visitor."""
-USE_EVERY = 20
-"""One token in so many is shown to the provider's API."""
+USERS = 3
+"""Further visitors, who show each token to the provider's API and wait for its answer."""
 REPORT_EVERY = 0.25
 
 
@@ -73,13 +73,12 @@ class WebApp:
                 self._vaults[entry.tenant] = self._vault.for_tenant(entry.tenant)
         self._entries = entries
 
-    def visit(self, seed: int) -> None:
-        """Ask for tokens of random connections until the end."""
-        dice, http, asked = random.Random(seed), requests.Session(), 0
+    def visit(self, seed: int, http: requests.Session | None) -> None:
+        """Ask for tokens of random connections until the end, and use them if there is something to use them with."""
+        dice = random.Random(seed)
         while not self.ended.wait(PAUSE):
             if self._entries:
-                asked += 1
-                self._ask(dice.choice(self._entries), http if asked % USE_EVERY == 0 else None)
+                self._ask(dice.choice(self._entries), http)
 
     def report(self, *, final: bool) -> dict[str, object]:
         """What was counted so far; percentiles only at the end."""
@@ -140,7 +139,8 @@ def main() -> None:
     given = parser.parse_args()
     app = WebApp(Vault.from_env(), given.connections, given.api, timedelta(seconds=given.min_ttl))
     signal.signal(signal.SIGTERM, lambda *_: app.ended.set())
-    visitors = [threading.Thread(target=app.visit, args=(seed,)) for seed in range(given.visitors)]
+    sessions = [None] * given.visitors + [requests.Session() for _ in range(USERS)]
+    visitors = [threading.Thread(target=app.visit, args=each) for each in enumerate(sessions)]
     for visitor in visitors:
         visitor.start()
     while not app.ended.wait(REPORT_EVERY):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -89,10 +90,8 @@ def owners() -> Iterator[list[subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
     yield started
     for owner in started:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(owner.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         owner.communicate()
 
 
@@ -216,7 +215,6 @@ def test_a_port_that_is_taken_is_an_error_when_it_was_asked_for() -> None:
     ("words", "number"),
     [
         pytest.param([], signal.SIGKILL, id="kill -9"),
-        pytest.param([], signal.SIGTERM, id="kill"),
         pytest.param([], signal.SIGINT, id="Ctrl-C"),
         pytest.param(["fork"], signal.SIGKILL, id="kill -9, while a forked child lives on"),
         pytest.param(["raise"], None, id="exception"),
@@ -250,12 +248,12 @@ def test_the_home_of_a_killed_owner_is_free_for_the_next(owners: list[subprocess
             assert ask(server.url, "SELECT 1") == [(1,)]
 
 
-# ------------------------------------------------------------------------------------------------------- users, binaries
+# ----------------------------------------------------------------------------------------------------- users, binaries
 
 SERVE_ONCE = """
 import os, psycopg
 from vault.testing.servers import EmbeddedPostgres, EmbeddedRedis
-with EmbeddedPostgres.start(durable=True) as postgres, EmbeddedRedis.start():
+with EmbeddedPostgres.start() as postgres, EmbeddedRedis.start():
     postgres.crash()
     postgres.restart()
     with psycopg.connect(postgres.url) as connection:

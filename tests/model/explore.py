@@ -23,7 +23,7 @@ class Report:
 
     def __str__(self) -> str:
         head = f"{self.states:,} states, {self.moves:,} moves, endings {self.endings}"
-        return head if self.violation is None else "\n".join([head, str(self.violation), *self.story])
+        return head if self.violation is None else "\n".join([head, str(self.violation), *self.story[:60]])
 
 
 def explore(setting: Setting, rules: Rules | None = None) -> Report:

@@ -27,7 +27,9 @@ def before_sending(state: State, token: int) -> None:
             raise Violation("I2", f"T{token} is sent although its successor T{child} has been stored")
 
 
-def after_answer(decisions: Decisions, mode: Mode, before: State, after: State, *, forgiving: bool) -> None:
+def after_answer(
+    decisions: Decisions, mode: Mode, before: State, after: State, *, forgiving: bool, blind: bool
+) -> None:
     """I4, I5 and I8, at the moment a presented token has killed its family."""
     for consent, (was, now) in enumerate(zip(before.families, after.families, strict=True), 1):
         if was is now or now is not Family.REUSED:
@@ -37,7 +39,7 @@ def after_answer(decisions: Decisions, mode: Mode, before: State, after: State, 
         if forgiving:
             raise Violation("I5", "our own replay has ended a grant")
         for token in accepted(mode, before.tokens, before.families, consent):
-            if not before.lost >> token & 1 and not _overslept(before, token):
+            if not blind and not before.lost >> token & 1 and not _overslept(before, token):
                 raise Violation("I4", f"a replay has ended the grant while its live token T{token} was in our hands")
         left = before.row.expires
         if left > 0 and decisions.last_try(left) > 0:
@@ -86,6 +88,11 @@ def at_the_end(mode: Mode, state: State) -> None:
 def is_forgiving(mode: Mode) -> bool:
     """Whether the provider's rotation alone promises that nothing can be lost."""
     return mode.rotation in (Rotation.NONE, Rotation.IDEMPOTENT, Rotation.UNTIL_SUCCESSOR_USED)
+
+
+def is_overslept(mode: Mode, state: State) -> bool:
+    """Whether a live answer is in the hands of a worker that has lost its lease over it."""
+    return any(_overslept(state, t) for t in accepted(mode, state.tokens, state.families, state.row.consent))
 
 
 def _overslept(state: State, token: int) -> bool:

@@ -131,6 +131,8 @@ class Worker(NamedTuple):
     """End of the request's deadline."""
     answer: int | None = None
     """The refresh token in the answer; None: ``invalid_grant``."""
+    blind: bool = False
+    """When it claimed or sent, a live answer lay with a worker that had slept through its lease, which no rule can tell from a dead one."""
     held: Held | None = None
     end: End | None = None
     orphans: tuple[Held, ...] = ()

@@ -152,7 +152,8 @@ class World:
         if due or paid:
             after, taken = store.claim(self.decisions, paid or state)
             said = f"{name} claims{' ahead of time' if paid else ''} T{taken.parent}{_doubt(taken)}"
-            mine = after.workers[i]._replace(phase=Phase.CLAIMED, taken=taken)
+            blind = taken.doubt is not None and invariants.is_overslept(self.mode, state)
+            mine = after.workers[i]._replace(phase=Phase.CLAIMED, taken=taken, blind=blind)
             yield Move(said, bool(paid), _with(after, i, mine))
 
     def _claimed(self, state: State, i: int, w: Worker, name: str) -> Iterator[Move]:
@@ -160,10 +161,10 @@ class World:
         assert taken is not None
         step, end = self.decisions.after_claim(taken)
         if step is Step.ADOPT:
-            yield Move(f"{name} will adopt a candidate", False, _with(state, i, w._replace(phase=Phase.ADOPTING)))
+            yield Move(f"{name} will adopt a candidate", False, _with(state, i, w._replace(phase=Phase.ADOPTING, blind=False)))
         elif end is not None:
             yield Move(f"{name} decides to wait: {_said(end)}", False, _with(state, i, _ending(w, end)))
-        elif taken.doubt is not None and (found := self._in_spools(state, i)) and self.decisions.rules.heeds_spool:
+        elif found := self._overlooked(state, i, taken):
             for held in found:
                 state, _ = store.settle_late(self.decisions, self.mode, state, held)
             mine = _ending(state.workers[i], self.decisions.give_back(taken))
@@ -179,14 +180,15 @@ class World:
             for how, outcome in _TURNED_AWAY:
                 yield from self._outcome(paid, i, w, outcome, f"{name} {how}", fault=True)
         invariants.before_sending(state, taken.parent)
-        sent = w._replace(phase=Phase.SENT, until=self.decisions.deadline)
+        blind = w.blind or invariants.is_overslept(self.mode, state)
+        sent = w._replace(phase=Phase.SENT, until=self.decisions.deadline, blind=blind)
         yield Move(f"{name} sends T{taken.parent}", False, _with(state, i, sent))
 
     def _provider(self, state: State, i: int, w: Worker) -> Iterator[Move]:
         assert w.taken is not None
-        after, token = self._present(state, w.taken.parent)
+        after, token = self._present(state, w.taken.parent, blind=w.blind)
         said = "invalid_grant" if token is None else f"T{token}"
-        mine = w._replace(phase=Phase.ANSWERED, answer=token)
+        mine = w._replace(phase=Phase.ANSWERED, answer=token, blind=False)
         yield Move(f"the provider answers {'AB'[i]}: {said}", False, _with(after, i, mine))
 
     def _answered(self, state: State, i: int, w: Worker, name: str) -> Iterator[Move]:
@@ -250,6 +252,13 @@ class World:
             mine = _ending(w, end)._replace(until=0, answer=None)
             yield Move(f"{said}: {_said(end)}", fault, _with(state, i, mine))
 
+    def _overlooked(self, state: State, i: int, taken: Taken) -> list[Held]:
+        """Answers to this very refresh token in spools within reach, whose processes have not brought them home."""
+        if taken.doubt is None or taken.candidate or not self.decisions.rules.heeds_spool:
+            return []
+        found = self._in_spools(state, i)
+        return [h for h in found if h.parent == taken.parent and h.version and h.consent == taken.consent]
+
     def _in_spools(self, state: State, i: int) -> list[Held]:
         if not self.decisions.rules.spools:
             return []
@@ -258,16 +267,16 @@ class World:
 
     # ------------------------------------------------------------------------------------------------ everybody else
 
-    def _present(self, state: State, token: int) -> tuple[State, int | None]:
+    def _present(self, state: State, token: int, *, blind: bool) -> tuple[State, int | None]:
         answer = present(self.mode, state.tokens, state.families, token)
         after = state._replace(tokens=answer.tokens, families=answer.families)
-        invariants.after_answer(self.decisions, self.mode, state, after, forgiving=self.setting.forgiving)
+        invariants.after_answer(self.decisions, self.mode, state, after, forgiving=self.setting.forgiving, blind=blind)
         return after, answer.token
 
     def _late_requests(self, state: State) -> Iterator[Move]:
         for k, (token, _) in enumerate(state.lingering):
             rest = state.lingering[:k] + state.lingering[k + 1 :]
-            after, answer = self._present(state._replace(lingering=rest), token)
+            after, answer = self._present(state._replace(lingering=rest), token, blind=False)
             if answer is not None:
                 after = after._replace(lost=after.lost | _bit(answer, token))
             said = "invalid_grant" if answer is None else f"T{answer}"
@@ -306,7 +315,7 @@ def _rested(worker: Worker) -> Worker:
 
 def _ending(worker: Worker, end: End) -> Worker:
     phase = Phase.CONDEMNING if end.conclusive and end.status is Status.NEEDS_RECONNECT else Phase.ENDING
-    return worker._replace(phase=phase, end=None if phase is Phase.CONDEMNING else end)
+    return worker._replace(phase=phase, end=None if phase is Phase.CONDEMNING else end, blind=False)
 
 
 def _linger(state: State, taken: Taken) -> State:

@@ -7,8 +7,10 @@ outranks whatever its body says. A 200 is read for an error first, since some pr
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
+from urllib.parse import parse_qsl
 
 from vault.model import Answer
 from vault.outcome import (
@@ -31,16 +33,19 @@ OPERATOR_CODES = frozenset(
 )
 STEP_CODES = frozenset({"interaction_required", "login_required", "consent_required", "insufficient_scope"})
 PASSING_CODES = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
+OPERATOR_FAILURES = frozenset({"certificate", "refused_uri"})
+"""Ends without an answer that only the operator can mend."""
 CODE_LENGTH = 64
 """A code from outside is cut to this before it is stored as a reason."""
 LONGEST_LIFE = timedelta(days=3650)
+_FORM = re.compile(rb"[A-Za-z0-9_.~%+=&*-]+")
 
 
 def read(provider: Provider, exchange: Exchange) -> Outcome:
     """Tell what became of a POST to a token endpoint."""
     status = exchange.status
     if status == 0:
-        return Ambiguous(exchange.failure) if exchange.sent else NotSent(exchange.failure)
+        return _unanswered(exchange)
     if status >= 500 or status == 408:
         return Ambiguous(f"http_{status}", exchange.retry_after)
     if status in (425, 429):
@@ -51,17 +56,34 @@ def read(provider: Provider, exchange: Exchange) -> Outcome:
     if document is None:
         return Ambiguous("unreadable") if status < 300 else Throttled(f"http_{status}", exchange.retry_after)
     code = document.get("error")
-    if code is None and status < 300:
+    if not code and status < 300:
         return _success(provider, document)
     return _rejection(provider, status, _word(code), exchange)
+
+
+def _unanswered(exchange: Exchange) -> Outcome:
+    if exchange.sent:
+        return Ambiguous(exchange.failure)
+    return (Misconfigured if exchange.failure in OPERATOR_FAILURES else NotSent)(exchange.failure)
 
 
 def _document(body: bytes) -> dict[str, Any] | None:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        return None
+        return _form(body)
     return document if isinstance(document, dict) else None
+
+
+def _form(body: bytes) -> dict[str, Any] | None:
+    """Read the form that some providers answer with instead of JSON (GitHub, Facebook); a page is not taken for one."""
+    members = dict(parse_qsl(body.decode(), keep_blank_values=True)) if _FORM.fullmatch(body) else {}
+    return members if members.get("access_token") or members.get("error") else None
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether it is text that can be sealed, stored and put into a header: no control character, no lone surrogate."""
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def _word(code: object) -> str:
@@ -84,17 +106,19 @@ def _rejection(provider: Provider, status: int, code: str, exchange: Exchange) -
 
 def _success(provider: Provider, document: dict[str, Any]) -> Outcome:
     access = document.get("access_token")
-    if not isinstance(access, str) or not access:
+    if not _is_text(access):
         return Ambiguous("no_access_token")
     refresh = document.get("refresh_token")
+    if isinstance(refresh, str) and refresh and not _is_text(refresh):
+        return Ambiguous("unreadable")
     token_type = document.get("token_type")
     scope = document.get("scope")
     return Refreshed(
         Answer(
             access_token=Secret(access),
-            refresh_token=Secret(refresh) if isinstance(refresh, str) and refresh else None,
+            refresh_token=Secret(refresh) if _is_text(refresh) else None,
             expires_in=seconds(document.get("expires_in")),
-            token_type=token_type if isinstance(token_type, str) and token_type else "Bearer",
+            token_type=token_type if _is_text(token_type) else "Bearer",
             scopes=_scopes(provider, scope),
             refresh_expires_in=seconds(document.get("refresh_token_expires_in")),
         )
@@ -104,7 +128,7 @@ def _success(provider: Provider, document: dict[str, Any]) -> Outcome:
 def _scopes(provider: Provider, scope: object) -> tuple[str, ...] | None:
     if not isinstance(scope, str):
         return None
-    return tuple(part for part in scope.replace(provider.scope_separator, " ").split() if part)
+    return tuple(part for part in scope.replace(provider.scope_separator, " ").split() if _is_text(part))
 
 
 def seconds(value: object) -> timedelta | None:
@@ -113,7 +137,7 @@ def seconds(value: object) -> timedelta | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if not 0 < number < float("inf"):
         return None

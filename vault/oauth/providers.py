@@ -14,6 +14,7 @@ from vault.errors import ConfigurationError, UnknownProvider
 from vault.provider import Client, ClientAuth, Provider, Rotation
 
 BUILT_IN = Path(__file__).with_name("providers.toml")
+LONGEST_S = 100 * 366 * 24 * 3600
 
 
 class _Row(BaseModel):
@@ -27,18 +28,18 @@ class _Row(BaseModel):
     revoke_uri: str | None = None
     refresh_uri: str | None = None
     rotation: Rotation = Rotation.STRICT
-    replay_window_s: float = Field(default=0, ge=0)
+    replay_window_s: float = Field(default=0, ge=0, le=LONGEST_S)
     client_auth: ClientAuth = ClientAuth.BASIC
     scopes: tuple[str, ...] = ()
     scope_separator: str = Field(default=" ", min_length=1)
     scope_on_refresh: bool = False
     authorize_parameters: Mapping[str, str] = Field(default_factory=dict)
-    default_life_s: float = Field(default=3600, gt=0)
-    earliest_refresh_s: float = Field(default=0, ge=0)
-    grant_life_s: float | None = Field(default=None, gt=0)
+    default_life_s: float = Field(default=3600, gt=0, le=LONGEST_S)
+    earliest_refresh_s: float = Field(default=0, ge=0, le=LONGEST_S)
+    grant_life_s: float | None = Field(default=None, gt=0, le=LONGEST_S)
     dead_grant_codes: tuple[str, ...] = ("invalid_grant",)
     max_in_flight: int = Field(default=512, ge=1)
-    rate_per_second: float | None = Field(default=None, gt=0)
+    rate_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     def provider(self, name: str, client: Client | None) -> Provider:
         """Turn the row into a provider; this is where seconds become durations."""
@@ -54,13 +55,15 @@ class FileProviders:
 
     def __init__(self, files: Sequence[Path], clients: Mapping[str, Client]) -> None:
         rows: dict[str, dict[str, Any]] = {}
+        origins: dict[str, dict[str, Path]] = {}
         problems: list[str] = []
         for file in (BUILT_IN, *files):
             for name, fields in _tables(file, problems).items():
-                rows[name] = {**rows.get(name, {}), **fields}
+                rows.setdefault(name, {}).update(fields)
+                origins.setdefault(name, {}).update(dict.fromkeys(["", *fields], file))
         self._providers = {}
         for name, fields in rows.items():
-            if (row := _row(name, fields, problems)) is not None:
+            if (row := _row(name, fields, origins[name], problems)) is not None:
                 self._providers[name] = row.provider(name, clients.get(name))
         problems.extend(
             f"VAULT_CLIENT_{name.upper()}_ID names no known provider" for name in clients if name not in rows
@@ -95,11 +98,12 @@ def _tables(file: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
     return {name: fields for name, fields in tables.items() if name not in wrong}
 
 
-def _row(name: str, fields: Mapping[str, Any], problems: list[str]) -> _Row | None:
+def _row(name: str, fields: Mapping[str, Any], origins: Mapping[str, Path], problems: list[str]) -> _Row | None:
     try:
         return _Row.model_validate(fields)
     except ValidationError as error:
         for detail in error.errors(include_input=False, include_url=False):
             where = ".".join(str(part) for part in detail["loc"])
-            problems.append(f"provider {name}: {where}: {detail['msg']}")
+            file = origins.get(str(detail["loc"][0]), origins[""])
+            problems.append(f"provider file {file}: {name}: {where}: {detail['msg']}")
         return None

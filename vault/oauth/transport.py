@@ -38,7 +38,7 @@ _FAILURES = {
     pycurl.E_COULDNT_RESOLVE_HOST: "resolve",
     pycurl.E_COULDNT_CONNECT: "connect",
     pycurl.E_SSL_CONNECT_ERROR: "tls",
-    pycurl.E_PEER_FAILED_VERIFICATION: "tls",
+    pycurl.E_PEER_FAILED_VERIFICATION: "certificate",
     pycurl.E_RECV_ERROR: "reset",
     pycurl.E_SEND_ERROR: "reset",
     pycurl.E_GOT_NOTHING: "closed",

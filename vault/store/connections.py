@@ -151,6 +151,7 @@ class PostgresConnections:
                         refresh_envelope=grant.refresh_envelope,
                     )
                 )
+            transaction.execute(_revoke_candidates(grant))
             if grant.status != Status.DISCONNECTED:
                 _forget(transaction, connection_id)
                 detail = {"refresh": grant.refresh_fp.hex() if grant.refresh_fp else None}
@@ -160,7 +161,8 @@ class PostgresConnections:
 
     def ask(self, tenant: str, connection_id: UUID, *, insist: bool) -> timedelta | None:
         """See ``ConnectionStore.ask``."""
-        paced = sa.and_(schedule.c.failures > 0, sa.literal(not insist))
+        unwell = sa.or_(schedule.c.failures > 0, oauth_grant.c.status == Status.QUARANTINED)
+        paced = sa.and_(unwell, sa.literal(not insist))
         ask = (
             schedule.update()
             .where(
@@ -179,6 +181,21 @@ class PostgresConnections:
         with self._database.begin() as transaction:
             wait: timedelta | None = transaction.scalar(ask)
             return wait
+
+
+def _revoke_candidates(grant: Any) -> Any:
+    """Hand answers kept beside the row to revocation too: one of them may be the only token that lives."""
+    columns = ["connection_id", "tenant", "owner", "provider", "version", "data_key_id", "refresh_envelope"]
+    kept = sa.select(
+        candidate.c.connection_id,
+        candidate.c.tenant,
+        sa.literal(grant.owner),
+        sa.literal(grant.provider),
+        candidate.c.parent_version + 1,
+        candidate.c.data_key_id,
+        candidate.c.refresh_envelope,
+    ).where(candidate.c.connection_id == grant.connection_id)
+    return revocation.insert().from_select(columns, kept)
 
 
 def _forget(transaction: sa.Connection, connection_id: UUID) -> None:

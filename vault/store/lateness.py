@@ -30,6 +30,9 @@ UPDATE evergrant.oauth_grant
        grant_ends_at = %b
  WHERE connection_id = %b
 """
+_SCOPED = b"""
+UPDATE evergrant.connection SET granted_scopes = %b WHERE id = %b AND granted_scopes <> %b
+"""
 _RESCHEDULE = b"""
 UPDATE evergrant.schedule
    SET epoch = epoch + 1, lease_until = to_timestamp(0), next_at = %b, urgent = false, attempt = 0, failures = 0,
@@ -38,6 +41,10 @@ UPDATE evergrant.schedule
 """
 _LOOK_AGAIN = b"""
 UPDATE evergrant.schedule SET next_at = LEAST(next_at, now()) WHERE connection_id = %b
+"""
+_REVIVE = b"""
+UPDATE evergrant.oauth_grant SET status = 'in_doubt', reason = 'late_answer'
+ WHERE connection_id = %b AND status = 'needs_reconnect'
 """
 _KEEP_CANDIDATE = b"""
 INSERT INTO evergrant.candidate (connection_id, tenant, epoch, consent, parent_fp, parent_version, refresh_fp,
@@ -91,6 +98,7 @@ class PostgresLateness:
                 if cursor.execute(_KEEP_CANDIDATE, kept).rowcount:
                     _log(cursor, kept, "oauth.candidate_kept", None)
                 cursor.execute(_LOOK_AGAIN, (kept.connection_id,))
+                cursor.execute(_REVIVE, (kept.connection_id,))  # given up too soon: this answer may be alive
             elif place is Place.REVOKE:
                 envelope = (kept.version, kept.data_key_id, kept.refresh_envelope, kept.connection_id)
                 cursor.execute(_REVOKE, envelope)
@@ -106,7 +114,8 @@ class PostgresLateness:
             cursor = connection.cursor(binary=True)
             row, candidates = _lineage(cursor, claim.connection_id)
             conclusive = policy.is_conclusive(verdict, row, candidates=candidates, spooled=spooled, client_id=client_id)
-            if conclusive:
+            done_before = row is not None and row.status is Status.NEEDS_RECONNECT  # by a COMMIT nobody told us of
+            if conclusive and not done_before:
                 cursor.execute(_CONDEMN, (verdict.failures, claim.connection_id, verdict.reason, claim.connection_id))
                 _log(cursor, claim, verdict.event, verdict.reason)
             return conclusive
@@ -162,6 +171,8 @@ def _put(cursor: psycopg.Cursor[Any], kept: Kept, status: Status) -> None:
         kept.connection_id,
     )
     cursor.execute(_PUT, values)
+    if kept.scopes is not None:
+        cursor.execute(_SCOPED, (kept.scopes, kept.connection_id, kept.scopes))
 
 
 def _log(cursor: psycopg.Cursor[Any], what: Kept | Claim, event: str, reason: str | None) -> None:

@@ -104,7 +104,9 @@ class Rows:
         return known or self.keys.add_data_key(self.new_key(tenant, owner, provider))
 
     def new_key(self, tenant: str = "default", owner: str = "olga", provider: str = "acme") -> DataKeyRecord:
-        above = self.keys.add_tenant_key(TenantKeyRecord(uuid4(), tenant, "current", WrappedKey("kek", "fake", b"wrap")))
+        above = self.keys.add_tenant_key(
+            TenantKeyRecord(uuid4(), tenant, "current", WrappedKey("kek", "fake", b"wrap"))
+        )
         return DataKeyRecord(uuid4(), tenant, owner, provider, "grant", "current", above.id, b"wrapped")
 
     def grant(self, client: str = "acme", **changes: Any) -> NewGrant:
@@ -133,7 +135,12 @@ class Rows:
         return made._replace(**changes)
 
     def add(
-        self, client: str = "acme", *, due: timedelta | None = timedelta(seconds=-1), urgent: bool = False, **changes: Any
+        self,
+        client: str = "acme",
+        *,
+        due: timedelta | None = timedelta(seconds=-1),
+        urgent: bool = False,
+        **changes: Any,
     ) -> UUID:
         """Connect one; ``due`` is seen from now, None leaves it as it was made."""
         grant = self.grant(client, **changes)

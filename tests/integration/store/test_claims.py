@@ -179,7 +179,9 @@ def test_a_row_is_either_stored_or_claimed_with_its_old_token_however_they_race(
         rows.sql("UPDATE evergrant.schedule SET lease_until = now()")  # every lease has just run out
         answers = {c.connection_id: answer(c, next_at=c.claimed_at - HOUR) for c in claims}
         with ThreadPoolExecutor(1) as thread:
-            settling = thread.submit(lambda all_of_them=answers: [settler.settle([a], []).stored for a in all_of_them.values()])
+            settling = thread.submit(
+                lambda all_of_them=answers: [settler.settle([a], []).stored for a in all_of_them.values()]
+            )
             taken: list[Claim] = []
             while not settling.done():
                 taken += rows.refreshing.claim([quota(rows=5)])

@@ -1,0 +1,105 @@
+"""The schema: built by migrations alone, from several places at once, and the same as the tables in the code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from vault.errors import SchemaOutdated
+from vault.secret import Secret
+from vault.store.engine import Database
+from vault.store.schema import Schema, needed_revision
+from vault.store.tables import SCHEMA, metadata
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def test_upgrading_twice_is_upgrading_once(empty_database_url: str) -> None:
+    schema = Schema(Database(Secret(empty_database_url)))
+    assert schema.found_revision() is None
+    with pytest.raises(SchemaOutdated, match="has no Evergrant tables.*evergrant db upgrade"):
+        schema.check()
+    assert schema.upgrade() == schema.upgrade() == schema.found_revision() == needed_revision()
+    schema.check()
+
+
+def test_an_older_revision_is_told_with_what_is_needed(database_url: str) -> None:
+    with psycopg.connect(database_url) as session:
+        session.execute("UPDATE evergrant.schema_revision SET version_num = '0000'")
+    with pytest.raises(SchemaOutdated, match=f"is at revision 0000, this version needs {needed_revision()}"):
+        Schema(Database(Secret(database_url))).check()
+
+
+def test_several_processes_may_upgrade_at_once(empty_database_url: str) -> None:
+    code = (
+        "import os, sys; from vault.secret import Secret; from vault.store.engine import Database;"
+        "from vault.store.schema import Schema;"
+        "sys.stdin.read(); print(Schema(Database(Secret(os.environ['VAULT_DATABASE_URL']))).upgrade())"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=CHECKOUT,
+            env={"VAULT_DATABASE_URL": empty_database_url},
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()  # they wait for this, so that they start together
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.read().strip() == needed_revision()
+        assert process.wait(30) == 0
+    with psycopg.connect(empty_database_url) as session:
+        assert session.execute("SELECT count(*) FROM evergrant.schema_revision").fetchone() == (1,)
+
+
+def test_the_tables_in_the_code_are_the_tables_that_migrations_make(database_url: str) -> None:
+    database = Database(Secret(database_url))
+    with database.begin() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+                "version_table": "schema_revision",
+                "version_table_schema": SCHEMA,
+                "compare_type": True,
+                "compare_server_default": True,
+            },
+        )
+        assert compare_metadata(context, metadata) == []
+    database.dispose()
+
+
+def test_the_comparison_notices_what_the_code_has_and_the_database_has_not(database_url: str) -> None:
+    with psycopg.connect(database_url) as session:
+        session.execute("ALTER TABLE evergrant.schedule DROP COLUMN failures")
+        session.execute("DROP INDEX evergrant.revocation_due")
+    with pytest.raises(AssertionError):
+        test_the_tables_in_the_code_are_the_tables_that_migrations_make(database_url)
+
+
+def test_sealed_values_stay_in_the_row_uncompressed_with_room_for_the_next(database_url: str) -> None:
+    """What autogenerate does not compare (LIMITS, "Reading a token")."""
+    with psycopg.connect(database_url) as session:
+        storage = session.execute(
+            "SELECT c.relname, a.attname, a.attstorage FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+            " WHERE c.relname IN ('oauth_grant', 'candidate') AND a.attname LIKE '%\\_envelope' AND c.relkind = 'r'"
+        ).fetchall()
+        options = dict(
+            session.execute("SELECT relname, reloptions FROM pg_class WHERE relname IN ('oauth_grant', 'schedule')").fetchall()
+        )
+    assert {kept for _, _, kept in storage} == {"e"}
+    assert len(storage) == 4
+    assert options == {"oauth_grant": ["fillfactor=65", "toast_tuple_target=8160"], "schedule": ["fillfactor=70"]}

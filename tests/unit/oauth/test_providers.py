@@ -1,0 +1,202 @@
+"""The registry: ours loads, the user's wins, and a wrong file says where it is wrong."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from vault.errors import ConfigurationError, UnknownProvider
+from vault.oauth.providers import FileProviders
+from vault.provider import Client, ClientAuth, Provider, Rotation
+from vault.secret import Secret
+
+CLIENT = Client("id", Secret("secret"))
+ACME = """
+[acme]
+authorize_uri = "https://acme.test/authorize"
+token_uri = "https://acme.test/token"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "mine.toml"
+
+
+def load(*files: Path, **clients: Client) -> FileProviders:
+    return FileProviders(files, clients)
+
+
+def written(file: Path, text: str) -> FileProviders:
+    file.write_text(text)
+    return load(file)
+
+
+def problems(file: Path, text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as refused:
+        written(file, text)
+    return refused.value.problems
+
+
+BUILT_IN = ("atlassian", "github", "google", "spotify", "xero")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_comes_with_us_is_reached_over_tls_only(name: str) -> None:
+    provider = load().get(name)
+    assert provider.name == name
+    for uri in (provider.authorize_uri, provider.token_uri, provider.revoke_uri, provider.refresh_uri, provider.issuer):
+        assert uri is None or (urlsplit(uri).scheme == "https" and urlsplit(uri).hostname)
+
+
+def test_what_comes_with_us_is_what_the_providers_say() -> None:
+    providers = load()
+    assert providers.get("xero").replay_window == timedelta(minutes=30)
+    assert providers.get("atlassian").replay_window == timedelta(minutes=10)
+    assert providers.get("atlassian").grant_life == timedelta(days=365)
+    assert providers.get("spotify").grant_life == timedelta(days=180)
+    assert providers.get("google").rotation is Rotation.NONE
+    assert providers.get("google").authorize_parameters == {"access_type": "offline", "prompt": "consent"}
+    assert "bad_refresh_token" in providers.get("github").dead_grant_codes
+
+
+def test_only_providers_with_a_client_are_asked_and_in_one_order() -> None:
+    providers = load(google=CLIENT, atlassian=CLIENT)
+    assert [each.name for each in providers.all()] == ["atlassian", "google"]
+    assert providers.get("google").client is CLIENT
+    assert providers.get("xero").client is None
+
+
+def test_an_unknown_provider_is_answered_with_those_that_are_known() -> None:
+    with pytest.raises(UnknownProvider, match=r"'acme'.*atlassian, github, google, spotify, xero"):
+        load().get("acme")
+
+
+def test_a_provider_of_the_user_s_is_strict_until_it_says_otherwise(file: Path) -> None:
+    assert written(file, ACME).get("acme") == Provider(
+        "acme", "https://acme.test/authorize", "https://acme.test/token", rotation=Rotation.STRICT
+    )
+
+
+def test_seconds_become_durations_and_every_field_arrives(file: Path) -> None:
+    found = written(
+        file,
+        ACME
+        + """
+        issuer = "https://acme.test"
+        revoke_uri = "https://acme.test/revoke"
+        refresh_uri = "https://acme.test/refresh"
+        rotation = "grace"
+        replay_window_s = 90
+        client_auth = "none"
+        scopes = ["a", "b"]
+        scope_separator = ","
+        scope_on_refresh = true
+        authorize_parameters = { duration = "permanent" }
+        default_life_s = 600.5
+        earliest_refresh_s = 570
+        grant_life_s = 86_400
+        dead_grant_codes = ["gone"]
+        max_in_flight = 7
+        rate_per_second = 0.5
+        """,
+    ).get("acme")
+    assert found == Provider(
+        name="acme",
+        authorize_uri="https://acme.test/authorize",
+        token_uri="https://acme.test/token",
+        issuer="https://acme.test",
+        revoke_uri="https://acme.test/revoke",
+        refresh_uri="https://acme.test/refresh",
+        rotation=Rotation.GRACE,
+        replay_window=timedelta(seconds=90),
+        client_auth=ClientAuth.NONE,
+        scopes=("a", "b"),
+        scope_separator=",",
+        scope_on_refresh=True,
+        authorize_parameters={"duration": "permanent"},
+        default_life=timedelta(seconds=600.5),
+        earliest_refresh=timedelta(seconds=570),
+        grant_life=timedelta(days=1),
+        dead_grant_codes=("gone",),
+        max_in_flight=7,
+        rate_per_second=0.5,
+    )
+
+
+def test_a_file_overrides_single_fields_of_ours_and_the_last_file_wins(file: Path, tmp_path: Path) -> None:
+    file.write_text('[xero]\nreplay_window_s = 60\nscopes = ["one"]\n')
+    last = tmp_path / "last.toml"
+    last.write_text('[xero]\nscopes = ["two"]\n' + ACME)
+    xero = load(file, last).get("xero")
+    assert (xero.replay_window, xero.scopes) == (timedelta(minutes=1), ("two",))
+    assert xero.token_uri == load().get("xero").token_uri
+    assert load(file, last).get("acme")
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('rotation = "sometimes"', "rotation"),
+        ('client_auth = "mtls"', "client_auth"),
+        ("replay_window_s = -1", "replay_window_s"),
+        ("default_life_s = 0", "default_life_s"),
+        ("default_life_s = inf", "default_life_s"),
+        ("default_life_s = 1e300", "default_life_s"),
+        ("grant_life_s = nan", "grant_life_s"),
+        ("earliest_refresh_s = inf", "earliest_refresh_s"),
+        ('rate_per_second = "fast"', "rate_per_second"),
+        ("rate_per_second = inf", "rate_per_second"),
+        ("max_in_flight = 0", "max_in_flight"),
+        ('scope_separator = ""', "scope_separator"),
+        ('tokens_uri = "https://acme.test"', "tokens_uri"),
+        ("authorize_parameters = { prompt = 1 }", "authorize_parameters.prompt"),
+        ('scopes = "read"', "scopes"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_provider_and_its_file(file: Path, line: str, field: str) -> None:
+    [problem] = problems(file, ACME + line)
+    assert str(file) in problem
+    assert "acme" in problem
+    assert f"{field}:" in problem
+
+
+def test_a_provider_without_its_addresses_names_both(file: Path) -> None:
+    found = problems(file, "[acme]\nscopes = []\n")
+    assert ["authorize_uri" in found[0], "token_uri" in found[1]] == [True, True]
+    assert all(str(file) in problem and "acme" in problem for problem in found)
+
+
+def test_a_wrong_override_of_ours_names_the_user_s_file_not_ours(file: Path) -> None:
+    [problem] = problems(file, '[google]\nrotation = "never"\n')
+    assert str(file) in problem
+    assert "google" in problem
+
+
+@pytest.mark.parametrize("text", ["[acme", "acme = 1", "\x00", 'x = "\\q"'])
+def test_a_file_that_is_no_list_of_providers_is_named(file: Path, text: str) -> None:
+    [problem] = problems(file, text)
+    assert str(file) in problem
+
+
+def test_a_file_that_is_no_text_is_named(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe[acme]")
+    with pytest.raises(ConfigurationError, match="mine.toml"):
+        load(file)
+
+
+def test_a_file_that_is_missing_is_named(file: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"mine\.toml.*cannot be read"):
+        load(file)
+
+
+def test_every_problem_of_every_file_is_told_at_once(file: Path, tmp_path: Path) -> None:
+    file.write_text(ACME + "max_in_flight = 0\n[other]\n")
+    with pytest.raises(ConfigurationError) as refused:
+        FileProviders([file, tmp_path / "missing.toml"], {"nobody": CLIENT})
+    text = str(refused.value)
+    for each in ("max_in_flight", "other", "missing.toml", "VAULT_CLIENT_NOBODY_ID"):
+        assert each in text
