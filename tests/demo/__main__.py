@@ -8,11 +8,11 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
-from typing import Any, NoReturn
+from typing import Any
 
 from tests.demo.display import console, explain, show
 from tests.demo.progress import Progress
-from tests.demo.stack import Scale, Stack
+from tests.demo.stack import Scale, Stack, leave_on_signals
 from tests.demo.story import Story, StoryError
 from tests.demo.verdict import judge
 from vault.testing.servers import ServerError
@@ -21,8 +21,7 @@ from vault.testing.servers import ServerError
 def main() -> int:
     """Run the demo; returns the exit code."""
     given = _arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    leave_on_signals()
     try:
         with Progress() as progress:
             document = _run(given, progress)
@@ -44,7 +43,9 @@ def _run(given: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         with progress.step("start PostgreSQL, Redis and an OAuth provider") as say:
             stack = exits.enter_context(Stack(Scale(given.token_life, given.rotation)))
             say("on free loopback ports, in a temporary home")
-        story = Story(stack, progress, owners=given.owners, seconds=given.seconds, withdraw=given.withdraw)
+        story = Story(
+            stack, progress, owners=given.owners, seconds=given.seconds, withdraw=given.withdraw, calm=given.calm
+        )
         exits.callback(story.books.close)
         try:
             document = judge(story, given.owners, story.tell(), lambda: time.monotonic() - began)
@@ -81,6 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--withdraw", type=int, default=0, metavar="N", help="N owners take their consent back: the demo has to fail"
     )
+    parser.add_argument("--calm", action="store_true", help="without the faults: connect, refresh, prove")
     parser.add_argument(
         "--json", action="store_true", help="one JSON document on standard output, progress on standard error"
     )
@@ -95,10 +97,6 @@ def _count(text: str) -> int:
     if not 1 <= number <= 9999:
         raise argparse.ArgumentTypeError("between 1 and 9999")
     return number
-
-
-def _leave(number: int, _: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

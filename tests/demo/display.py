@@ -24,7 +24,8 @@ def show(document: Document, out: Console) -> None:
     table.add_column()
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
-    for section in (_connections, _refreshes, _tokens, _keys, _faults):
+    faults = () if document["calm"] else (_faults,)
+    for section in (_connections, _refreshes, _tokens, _keys, *faults):
         for row in section(document):
             table.add_row(*row)
         table.add_section()
@@ -91,20 +92,18 @@ def _tokens(document: Document) -> list[Row]:
 
 
 def _keys(document: Document) -> list[Row]:
-    calls, faults = document["kms_calls"], document["faults"]
+    calls = document["kms_calls"]
     kinds = ", ".join(f"{count} {name}" for name, count in calls.items() if name != "total")
-    rewrapped = f"under {faults['master_key']}; the old key was destroyed"
-    return [
-        ("KMS calls", f"{calls['total']:,}", f"{kinds}; all processes together"),
-        ("  tenant keys rewrapped", f"{faults['tenant_keys_rewrapped']:,}", rewrapped),
-    ]
+    return [("KMS calls", f"{calls['total']:,}", f"{kinds}; all processes together")]
 
 
 def _faults(document: Document) -> list[Row]:
     found = document["faults"]
+    rewrapped = f"under {found['master_key']}; the old key was destroyed"
     restarts = f"{found['restarts_by_supervisor']} starts by the supervisor"
     return [
         ("workers killed", f"{found['workers_killed']:,}", "frozen in mid-refresh, then SIGKILL"),
         ("workers restarted", f"{found['workers_restarted']:,}", f"SIGTERM; {restarts} in all"),
         ("Redis keys flushed", f"{found['redis_keys_flushed']:,}", "FLUSHALL"),
+        ("tenant keys rewrapped", f"{found['tenant_keys_rewrapped']:,}", rewrapped),
     ]

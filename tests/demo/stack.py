@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NoReturn, Self
 
 from tests.demo import services
 from tests.demo.home import Home
@@ -180,3 +181,13 @@ class Stack:
             f"VAULT_CLIENT_{PROVIDER.upper()}_SECRET": config.client_secret,
             **self.scale.settings(),
         }
+
+
+def leave_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end this program as Ctrl-C does: with everything stopped that was started."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)

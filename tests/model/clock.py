@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tests.model.provider import Mode
 from tests.model.state import Held, Phase, Row, State, Taken, Token, Worker
-from tests.model.store import is_due
+from tests.model.store import is_due, is_scheduled
 from vault.model import Status
 from vault.provider import Rotation
 
@@ -53,7 +53,7 @@ class Clock(NamedTuple):
         within_reach = state.workers if self.shared_disk else (worker,)
         if any(w.orphans for w in within_reach):
             return [0]
-        if is_due(state, asked=False):
+        if is_due(state):
             assert state.row.due is not None
             return [max(0, max(state.row.due, state.row.lease) + self.scan)]
         return []
@@ -61,7 +61,7 @@ class Clock(NamedTuple):
     def _instants(self, state: State) -> list[int]:
         row = state.row
         instants = [row.lease, *(until for _, until in state.lingering)]
-        if is_due(state, asked=True):
+        if is_scheduled(state):
             assert row.due is not None
             instants.append(row.due if row.due > 0 else max(row.due, row.lease) + self.scan)
         elif row.lease > 0 and row.due is not None:

@@ -8,17 +8,27 @@ from tests.model.state import FREE, Held, Row, State, Taken, Worker
 from vault.model import Status
 from vault.policy import Place
 
+SUSPECT = 2
 ENDED = (Status.NEEDS_RECONNECT, Status.DISCONNECTED)
 
 
-def is_due(state: State, *, asked: bool) -> bool:
-    """Whether a claim would take the row. A healthy row whose rounds are over is left alone, which ends the story."""
+def is_scheduled(state: State) -> bool:
+    """Whether the row will be claimed some time; a healthy one whose rounds are over is left alone, which ends the story."""
     row = state.row
     if row.due is None or row.lease > 0 or row.status in ENDED or row.token is None:
         return False
-    if state.rounds == 0 and row.status is Status.ACTIVE and row.intent != row.token:
-        return False
-    return asked or row.due <= 0
+    return state.rounds > 0 or row.status is not Status.ACTIVE or row.intent == row.token
+
+
+def is_due(state: State) -> bool:
+    """Whether the scan would claim the row now."""
+    return state.row.due is not None and state.row.due <= 0 and is_scheduled(state)
+
+
+def is_askable(state: State) -> bool:
+    """Whether somebody who needs a token could have the row claimed ahead of its time."""
+    row = state.row
+    return not is_due(state) and is_scheduled(state) and row.status is Status.ACTIVE and row.attempt < SUSPECT
 
 
 def claim(decisions: Decisions, state: State) -> tuple[State, Taken]:
@@ -78,7 +88,7 @@ def end(state: State, worker: Worker) -> State:
     clear = verdict.unspent and taken.doubt is None
     row = row._replace(
         lease=FREE,
-        due=verdict.wait,
+        due=0 if any(c.parent == row.intent for c in row.candidates) else verdict.wait,
         attempt=row.attempt if verdict.status is Status.QUARANTINED else 0,
         intent=None if clear else row.intent,
         intent_at=0 if clear else row.intent_at,
@@ -103,7 +113,10 @@ def adopt(decisions: Decisions, state: State, taken: Taken) -> tuple[State, bool
         return state, False
     newest, *others = row.candidates
     state = state._replace(row=row._replace(candidates=tuple(others)))
-    return _reschedule(decisions, _put(state, newest), newest), True
+    after = _reschedule(decisions, _put(state, newest), newest)
+    if newest.parent != taken.parent:  # of another lineage: whether it lives is seen by using it
+        after = after._replace(row=after.row._replace(due=0), rounds=max(after.rounds, 1))
+    return after, True
 
 
 def reconnect(decisions: Decisions, state: State, token: int) -> State:

@@ -147,12 +147,12 @@ class World:
                 found = _with(state, j, other._replace(orphans=tuple(rest)))
                 mine = found.workers[i]._replace(phase=Phase.LATE, held=held)
                 yield Move(f"{name} finds T{held.token} in a dead process's spool", False, _with(found, i, mine))
-        due = store.is_due(state, asked=False)
-        paid = None if due or not store.is_due(state, asked=True) else _pay(state, "asked")
+        due = store.is_due(state)
+        paid = _pay(state, "asked") if store.is_askable(state) else None
         if due or paid:
             after, taken = store.claim(self.decisions, paid or state)
             said = f"{name} claims{' ahead of time' if paid else ''} T{taken.parent}{_doubt(taken)}"
-            blind = taken.doubt is not None and invariants.is_overslept(self.mode, state)
+            blind = taken.doubt is not None and self._is_blind(after, i)
             mine = after.workers[i]._replace(phase=Phase.CLAIMED, taken=taken, blind=blind)
             yield Move(said, bool(paid), _with(after, i, mine))
 
@@ -169,6 +169,9 @@ class World:
                 state, _ = store.settle_late(self.decisions, self.mode, state, held)
             mine = _ending(state.workers[i], self.decisions.give_back(taken))
             yield Move(f"{name} brings home what lies in spools: {_tokens(found)}", False, _with(state, i, mine))
+        elif self._appeared(state, taken):
+            back = self.decisions.give_back(taken)
+            yield Move(f"{name} sees a candidate that was not there before", False, _with(state, i, _ending(w, back)))
         elif not self.decisions.may_send(taken):
             back = self.decisions.give_back(taken)
             yield Move(f"{name}'s lease is too short; it gives back", False, _with(state, i, _ending(w, back)))
@@ -180,7 +183,7 @@ class World:
             for how, outcome in _TURNED_AWAY:
                 yield from self._outcome(paid, i, w, outcome, f"{name} {how}", fault=True)
         invariants.before_sending(state, taken.parent)
-        blind = w.blind or invariants.is_overslept(self.mode, state)
+        blind = w.blind or self._is_blind(state, i)
         sent = w._replace(phase=Phase.SENT, until=self.decisions.deadline, blind=blind)
         yield Move(f"{name} sends T{taken.parent}", False, _with(state, i, sent))
 
@@ -251,6 +254,19 @@ class World:
             end = self.decisions.after_outcome(w.taken, outcome, share)
             mine = _ending(w, end)._replace(until=0, answer=None)
             yield Move(f"{said}: {_said(end)}", fault, _with(state, i, mine))
+
+    def _is_blind(self, state: State, i: int) -> bool:
+        """Whether a live answer lies where this worker cannot know of it: with a sleeper, or on another machine."""
+        if invariants.is_overslept(self.mode, state):
+            return True
+        elsewhere = () if self.setting.shared_disk else state.workers[1 - i : 2 - i]
+        return any(w.orphans or (w.held is not None and not w.held.epoch) for w in elsewhere)
+
+    def _appeared(self, state: State, taken: Taken) -> bool:
+        """Whether an answer to this very refresh token was kept as a candidate after the claim."""
+        if taken.doubt is None or taken.candidate or not self.decisions.rules.heeds_spool:
+            return False
+        return taken.epoch and any(c.parent == taken.parent for c in state.row.candidates)
 
     def _overlooked(self, state: State, i: int, taken: Taken) -> list[Held]:
         """Answers to this very refresh token in spools within reach, whose processes have not brought them home."""

@@ -49,7 +49,6 @@ _FAILURES = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "refused_uri",
     pycurl.E_URL_MALFORMAT: "refused_uri",
 }
-_NEVER_SENT = frozenset({"refused_uri", "resolve", "connect"})
 
 
 class _Transfer:
@@ -143,7 +142,9 @@ class _Transfer:
         """Tell how a failed transfer ended; ``sent`` unless nothing that matters of the request can have left."""
         if self.too_late:  # headers may have left, the token has not
             return Exchange(self.request.tag, 0, b"", None, False, "too_late")
-        sent = failure not in _NEVER_SENT and self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
+        sent = self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
+        if sent and failure == "refused_uri":  # libcurl's code for an answer that is not HTTP is the same
+            failure = "protocol"
         return Exchange(self.request.tag, 0, b"", None, sent, failure)
 
 

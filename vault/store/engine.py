@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import sqlalchemy as sa
@@ -100,15 +99,18 @@ def _libpq(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
         raise ConfigurationError(["VAULT_DATABASE_URL must begin with postgresql://"])
-    return f"postgresql://{rest}"
+    dsn = f"postgresql://{rest}"
+    try:
+        psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:  # whose message repeats what it could not read: mostly the password
+        hint = "in a password, % @ : / ? and # are written as %25 %40 %3A %2F %3F %23"
+        raise ConfigurationError([f"VAULT_DATABASE_URL is no address that PostgreSQL's client can read: {hint}"]) from None
+    return dsn
 
 
 def _where(dsn: str) -> str:
     """Name a server without its password."""
-    try:
-        info = psycopg.conninfo.conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        return urlsplit(dsn).hostname or "an address that cannot be read"
+    info = psycopg.conninfo.conninfo_to_dict(dsn)
     return f"{info.get('host', 'localhost')}:{info.get('port', 5432)}/{info.get('dbname', '')}"
 
 

@@ -60,7 +60,6 @@ READ = _compiled(sa.select(*_TOKEN), "= %b")
 READ_WITH_KEY = _compiled(_WITH_KEY, "= %b")
 READ_MANY = _compiled(_WITH_KEY, "= ANY(%b)")
 
-_STALE = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 class TokenLane:
@@ -86,7 +85,7 @@ class TokenLane:
         return [(SealedToken(*row[:_WIDTH]), DataKeyRecord(*row[_WIDTH:])) for row in rows]
 
     def _run(self, query: bytes, parameters: tuple[object, ...], fetch: Callable[[psycopg.Cursor[Any]], Any]) -> Any:
-        """Run a read; on a connection the server has dropped, once more on a new one: reading twice is harmless."""
+        """Run a read; what fails on a kept connection is tried once more on a new one: reading twice is harmless."""
         if self._pid != os.getpid():
             self._idle, self._pid = [], os.getpid()
         try:
@@ -96,7 +95,7 @@ class TokenLane:
         if cursor is not None:
             try:
                 row = fetch(cursor.execute(query, parameters))
-            except _STALE:
+            except psycopg.Error:
                 self._drop(cursor)
             else:
                 self._idle.append(cursor)

@@ -1,0 +1,43 @@
+"""The double that apps test with behaves as the vault does."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from vault import ReconnectRequired, Refresh, UnknownConnection, Vault
+from vault.testing import StaticVault
+
+
+def test_it_serves_what_it_was_given() -> None:
+    vault = StaticVault()
+    connection_id = vault.add("spotify", owner="user-17", access_token="at-1")
+    assert vault.get(connection_id).headers() == {"Authorization": "Bearer at-1"}
+    assert vault.get_many([str(connection_id)])[connection_id] == vault.get(connection_id)
+    assert [each.id for each in vault.connections(owner="user-17")] == [connection_id]
+    assert vault.connections(provider="google") == []
+
+
+def test_it_fails_as_it_was_told() -> None:
+    vault = StaticVault()
+    connection_id = vault.add("spotify", owner="user-17", access_token="at-1")
+    vault.fail(connection_id, ReconnectRequired(connection_id, "invalid_grant"))
+    with pytest.raises(ReconnectRequired, match="invalid_grant"):
+        vault.get(connection_id)
+    with pytest.raises(UnknownConnection):
+        vault.get("no id at all")
+
+
+def test_it_remembers_what_it_was_asked_to_do() -> None:
+    vault = StaticVault()
+    connection_id = vault.add("spotify", owner="user-17", access_token="at-1")
+    vault.enqueue(Refresh(connection_id))
+    vault.report_rejected(str(connection_id))
+    assert (vault.enqueued, vault.rejected) == ([connection_id], [connection_id])
+
+
+@pytest.mark.parametrize("name", ["get", "get_many", "enqueue", "report_rejected", "connection"])
+def test_its_calls_are_the_vaults(name: str) -> None:
+    """An app that runs against the one runs against the other."""
+    assert inspect.signature(getattr(StaticVault, name)) == inspect.signature(getattr(Vault, name))
