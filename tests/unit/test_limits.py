@@ -42,7 +42,7 @@ def fail_probe(gate: LocalGate) -> None:
     fail(gate)
 
 
-# ---------------------------------------------------------------------------------------------------------------- rates
+# --------------------------------------------------------------------------------------------------------------- rates
 
 
 def test_without_a_rate_the_provider_s_own_bound_is_all(gate: LocalGate) -> None:
@@ -81,7 +81,7 @@ def test_asking_costs_nothing(gate: LocalGate) -> None:
     assert {gate.room(SLOW) for _ in range(100)} == {10}
 
 
-# -------------------------------------------------------------------------------------------------------------- breaker
+# ------------------------------------------------------------------------------------------------------------- breaker
 
 
 def test_closed_failures_here_and_there_change_nothing(gate: LocalGate) -> None:

@@ -70,7 +70,7 @@ lives = st.timedeltas(SECOND, timedelta(days=3650))
 shares = st.floats(0, 1, exclude_max=True)
 durations = st.timedeltas(SECOND, timedelta(days=30))
 
-# ------------------------------------------------------------------------------------------------------------- when due
+# ------------------------------------------------------------------------------------------------------------ when due
 
 
 @given(lives, shares, st.timedeltas(ZERO, timedelta(days=30)))
@@ -121,7 +121,7 @@ def test_a_caller_is_content_with_what_a_refresh_in_time_would_leave(life: timed
     assert policy.is_long_enough(life, TICK, ZERO)
 
 
-# --------------------------------------------------------------------------------------------------------------- timing
+# -------------------------------------------------------------------------------------------------------------- timing
 
 
 @given(st.timedeltas(timedelta(milliseconds=1), HOUR), st.sampled_from(Rotation), st.timedeltas(ZERO, HOUR), durations)
@@ -160,7 +160,7 @@ def test_nothing_is_sent_that_could_outlive_its_lease(deadline: timedelta, left:
     assert policy.lease_suffices(numbers, PLAIN, policy.timing(numbers, PLAIN).lease)
 
 
-# -------------------------------------------------------------------------------------------------------------- backoff
+# ------------------------------------------------------------------------------------------------------------- backoff
 
 
 @given(st.integers(0, 10**6), shares)
@@ -190,7 +190,7 @@ def test_jitter_spreads_over_the_whole_step(failures: int) -> None:
     assert policy.backoff(POLICY, failures, 0.0) < policy.backoff(POLICY, failures, 0.5) < step
 
 
-# ---------------------------------------------------------------------------------------------------- S3: after a claim
+# --------------------------------------------------------------------------------------------------- S3: after a claim
 
 
 def test_a_due_row_is_sent() -> None:
@@ -250,7 +250,7 @@ def test_with_a_strict_provider_the_old_token_is_risked_shortly_before_the_store
     assert decision.verdict.wait == SECOND  # a token of one minute: at its last tenth
 
 
-# ----------------------------------------------------------------------------------------- S6, S7: PROVIDERS, the classes
+# -------------------------------------------------------------------------------------- S6, S7: PROVIDERS, the classes
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_the_same_trouble_again_is_not_a_second_event() -> None:
     assert after(Ambiguous("reset"), claim(reason="http_503", status=Status.IN_DOUBT)).event == "oauth.in_doubt"
 
 
-# ---------------------------------------------------------------------------------------------------- unknown rejections
+# -------------------------------------------------------------------------------------------------- unknown rejections
 
 
 def rejected(*codes: str, expires_at: datetime) -> policy.Verdict:
@@ -403,7 +403,7 @@ def test_the_provider_s_retry_after_is_honoured(asked: timedelta, share: float) 
         assert wait >= asked
 
 
-# ------------------------------------------------------------------------------------------------------ ends without one
+# ---------------------------------------------------------------------------------------------------- ends without one
 
 
 def test_a_claim_given_back_is_as_if_it_had_not_been_taken() -> None:

@@ -113,7 +113,7 @@ def test_settings_do_not_change_under_a_running_process() -> None:
         load(REQUIRED).tenant = "other"
 
 
-# ---------------------------------------------------------------------------------------------- the systems it replaces
+# --------------------------------------------------------------------------------------------- the systems it replaces
 
 REPLACED = [
     ("KMS_KEY_ID", "VAULT_KEK_URI", "kek_uri", "local:/keys.json"),
@@ -137,7 +137,7 @@ def test_names_of_the_systems_it_replaces_are_understood_and_ours_win(
     assert getattr(load({**REQUIRED, f"{theirs}_FILE": str(file)}), field) == value
 
 
-# ------------------------------------------------------------------------------------------------------------- problems
+# ------------------------------------------------------------------------------------------------------------ problems
 
 
 def test_every_problem_is_listed_at_once() -> None:
@@ -226,7 +226,7 @@ def test_an_unwrapped_key_is_kept_for_five_minutes_at_most() -> None:
     assert problem({"VAULT_KEY_CACHE_LIFE_S": "301"}).startswith("VAULT_KEY_CACHE_LIFE_S: ")
 
 
-# ---------------------------------------------------------------------------------------------------------------- files
+# --------------------------------------------------------------------------------------------------------------- files
 
 
 def test_any_setting_can_come_from_a_file(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_file_of_bytes_is_no_text_and_is_not_shown(tmp_path: Path) -> None:
     assert problem({"VAULT_REDIS_URL_FILE": str(file)}).startswith("VAULT_REDIS_URL_FILE: ")
 
 
-# -------------------------------------------------------------------------------------------------------------- clients
+# ------------------------------------------------------------------------------------------------------------- clients
 
 
 def test_clients_are_found_by_the_name_of_their_provider() -> None:
@@ -284,7 +284,7 @@ def test_a_secret_without_an_id_is_a_problem() -> None:
     assert problem({"VAULT_CLIENT_GOOGLE_SECRET": "open-sesame"}).startswith("VAULT_CLIENT_GOOGLE_ID: ")
 
 
-# -------------------------------------------------------------------------------------------------------------- secrecy
+# ------------------------------------------------------------------------------------------------------------- secrecy
 
 
 def test_settings_show_no_secret() -> None:

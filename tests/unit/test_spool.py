@@ -73,7 +73,7 @@ def left_behind(directory: Path, records: Sequence[Kept]) -> None:
     spool.release()
 
 
-# ---------------------------------------------------------------------------------------------------------------- bytes
+# --------------------------------------------------------------------------------------------------------------- bytes
 
 instants = st.datetimes(datetime(1900, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001  # bounds are naive
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -169,7 +169,7 @@ def test_a_file_that_ends_in_zeros_after_a_loss_of_power_keeps_what_was_before_t
     assert list(waiting(spooled(tmp_path) + bytes(100_000)).values()) == [kept(1)]
 
 
-# ----------------------------------------------------------------------------------------------------------- its writer
+# ---------------------------------------------------------------------------------------------------------- its writer
 
 
 def test_what_has_found_its_place_is_not_found_again(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_sync_waits_for_the_disk_once_for_many_records(tmp_path: Path, monkeypat
     assert len(synced) == 1
 
 
-# -------------------------------------------------------------------------------------------------------------- orphans
+# ------------------------------------------------------------------------------------------------------------- orphans
 
 WRITER = """
 import sys
@@ -333,7 +333,7 @@ def test_finishing_removes_what_is_done_and_keeps_the_rest(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-# -------------------------------------------------------------------------------------------------------------- threads
+# ------------------------------------------------------------------------------------------------------------- threads
 
 
 def test_what_one_thread_writes_another_does_not_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +369,7 @@ def _dawdling(frame: Callable[[bytes, bytes], bytes]) -> Callable[[bytes, bytes]
     return dawdle
 
 
-# ----------------------------------------------------------------------------------------------------------------- fork
+# ---------------------------------------------------------------------------------------------------------------- fork
 
 
 @contextmanager
@@ -450,7 +450,7 @@ def test_a_child_that_outlives_its_parent_does_not_hide_what_the_parent_left(tmp
         assert found(tmp_path) == [kept(1)]
 
 
-# ------------------------------------------------------------------------------------------------------------ full disk
+# ----------------------------------------------------------------------------------------------------------- full disk
 
 
 @contextmanager
@@ -469,7 +469,7 @@ def a_disk_with_room_for(size: int) -> Iterator[None]:
 def test_a_full_disk_is_told_before_anything_is_spent(tmp_path: Path) -> None:
     spool = FileSpool(tmp_path)
     spool.check()
-    with a_disk_with_room_for(len(spooled(tmp_path))), pytest.raises(OSError, match="large|written"):
+    with a_disk_with_room_for(len(spooled(tmp_path))), pytest.raises(OSError, match=r"large|written"):
         spool.check()
     spool.check()
 
@@ -479,7 +479,7 @@ def test_a_record_that_did_not_fit_does_not_hide_those_written_later(tmp_path: P
     """The disk filled up in the middle of a record, and then somebody made room."""
     spool = FileSpool(tmp_path)
     spool.append(kept(1))
-    with a_disk_with_room_for(len(spooled(tmp_path)) + room), pytest.raises(OSError, match="large|written"):
+    with a_disk_with_room_for(len(spooled(tmp_path)) + room), pytest.raises(OSError, match=r"large|written"):
         spool.append(kept(2))
     spool.append(kept(3))
     assert list(waiting(spooled(tmp_path)).values()) == [kept(1), kept(3)]
@@ -500,5 +500,5 @@ def test_an_answer_that_found_its_place_is_done_with_even_when_the_disk_cannot_n
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file stands where the directory should be")
-    with pytest.raises(OSError, match="exists|directory"):
+    with pytest.raises(OSError, match=r"exists|directory"):
         FileSpool(tmp_path / "spool").check()

@@ -39,7 +39,7 @@ def answer(provider: Provider = PLAIN, **members: object) -> Answer:
     return outcome.answer
 
 
-# ------------------------------------------------------------------------------------------------------- no answer came
+# ------------------------------------------------------------------------------------------------------ no answer came
 
 
 @pytest.mark.parametrize("failure", ["connect", "resolve", "timeout", "tls", "too_late"])
@@ -57,7 +57,7 @@ def test_what_was_sent_and_not_answered_is_in_doubt(failure: str) -> None:
     assert answers.read(PLAIN, Exchange(None, 0, b"", None, True, failure)) == Ambiguous(failure)
 
 
-# -------------------------------------------------------------------------------------------------- the classes, as told
+# ------------------------------------------------------------------------------------------------ the classes, as told
 
 TRANSIENT: list[tuple[int, object, Outcome]] = [
     (500, b"", Ambiguous("http_500")),
@@ -139,7 +139,7 @@ def test_patience_asked_for_is_passed_on(status: int) -> None:
     assert read(503, b"", retry_after=MINUTE) == Ambiguous("http_503", MINUTE)
 
 
-# --------------------------------------------------------------------------------------------------------------- tokens
+# -------------------------------------------------------------------------------------------------------------- tokens
 
 
 def test_the_example_of_rfc_6749_section_5_1() -> None:
@@ -284,7 +284,7 @@ def test_a_life_is_positive_or_not_told(value: object) -> None:
     assert life is None or timedelta(0) <= life <= timedelta(days=3650)
 
 
-# ------------------------------------------------------------------------------------------------------------ malformed
+# ----------------------------------------------------------------------------------------------------------- malformed
 
 BOMBS = [
     b"[" * 60_000,

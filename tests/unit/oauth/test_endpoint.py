@@ -57,7 +57,7 @@ def basic(request: TokenRequest) -> tuple[str, str]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-# ------------------------------------------------------------------------------------------------------------- requests
+# ------------------------------------------------------------------------------------------------------------ requests
 
 
 def test_a_refresh_is_a_form_that_asks_for_json() -> None:

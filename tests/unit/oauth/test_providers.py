@@ -184,7 +184,7 @@ def test_a_file_that_is_no_list_of_providers_is_named(file: Path, text: str) -> 
 
 def test_a_file_that_is_no_text_is_named(file: Path) -> None:
     file.write_bytes(b"\xff\xfe[acme]")
-    with pytest.raises(ConfigurationError, match="mine.toml"):
+    with pytest.raises(ConfigurationError, match=r"mine\.toml"):
         load(file)
 
 
