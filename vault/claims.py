@@ -133,3 +133,33 @@ class Lineage(NamedTuple):
     leased: bool
     """Somebody else holds a lease on it that has not run out."""
     epoch: int
+
+
+class Settled(NamedTuple):
+    """What a settle committed, by connection id."""
+
+    stored: frozenset[UUID]
+    ended: frozenset[UUID]
+
+
+class Overdue(NamedTuple):
+    """Rows due and unclaimed."""
+
+    rows: int
+    """At most 1,000 are counted."""
+    late: timedelta
+    """How long the oldest has been due."""
+
+
+class Revocation(NamedTuple):
+    """Tokens to be revoked at a provider."""
+
+    id: UUID
+    connection_id: UUID
+    tenant: str
+    owner: str
+    provider: str
+    version: int
+    data_key_id: UUID
+    refresh_envelope: bytes
+    attempt: int

@@ -99,9 +99,7 @@ def db_upgrade(output: _Output) -> None:
 @click.pass_obj
 def check(output: _Output) -> None:
     """Check settings, schema and KMS before anything is started; says all that is wrong."""
-    maintenance = _maintenance()
-    maintenance.check_schema()
-    output.facts({"settings": "ok", "schema": "ok", "master_key": maintenance.kek_id()})
+    output.facts({"settings": "ok", "schema": "ok", "master_key": _maintenance().check()})
 
 
 @main.command()
@@ -198,7 +196,7 @@ def rewrap(output: _Output) -> None:
     maintenance = _maintenance()
     with output.progress("rewrapping") as step:
         rewrapped = maintenance.rewrap(step)
-    output.facts({"tenant_keys_rewrapped": rewrapped, "master_key": maintenance.kek_id()})
+    output.facts({"tenant_keys_rewrapped": rewrapped, "master_key": maintenance.check()})
 
 
 @main.command()

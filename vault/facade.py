@@ -8,12 +8,13 @@ from typing import Any, Self
 from uuid import UUID
 
 from vault import settings as settings_module
+from vault.claims import Overdue
 from vault.engine.drain import Tally
 from vault.errors import TokenUnavailable, UnknownConnection
 from vault.jobs import Job, Refresh
 from vault.model import Connection, Token
-from vault.ports import Health, Overdue
 from vault.services.connect import ConnectStart
+from vault.services.health import Health
 from vault.services.rotation import Progress
 from vault.settings import Settings
 from vault.wiring import Wiring
@@ -245,19 +246,23 @@ class Maintenance:
         """Bring the database to the schema this version needs; returns the revision reached."""
         return self._wiring.schema.upgrade()
 
-    def check_schema(self) -> None:
-        """Raise ``SchemaOutdated`` when ``upgrade_schema`` has work to do."""
+    def check(self) -> str:
+        """Check, before work begins, what work stands on; returns the name of the KEK in use, never a key.
+
+        Raises:
+            SchemaOutdated: ``upgrade_schema`` has work to do.
+            StoreUnavailable: PostgreSQL cannot be reached.
+            KeyUnavailable: The KMS does not give the tenant's key back: is it the KEK the database was made with?
+        """
         self._wiring.schema.check()
+        self._wiring.keyring.check(self.settings.tenant)
+        return self._wiring.keyring.kek_id()
 
     def ring(self, job: Job) -> None:
         """Ask the workers for a job, and wait a fifth of a second at most for the message to leave."""
         argument = str(job.connection_id) if isinstance(job, Refresh) else None
         self._wiring.doorbell.ring(job.task, job.lane, argument)
         self._wiring.doorbell.flush()
-
-    def kek_id(self) -> str:
-        """Name the KEK in use; never a key."""
-        return self._wiring.keyring.kek_id()
 
     def close(self) -> None:
         """Let go of connections and files."""

@@ -172,10 +172,19 @@ class Keyring:
         """Name the KEK new tenant keys are wrapped under. Raises ``KeyUnavailable``."""
         return self._kms.describe()
 
-    def check(self) -> None:
-        """Raise ``KeyUnavailable`` when the KMS does not wrap and unwrap for us."""
-        probe, context_ = self._random(KEY_SIZE), _kms_context("", self._new_id())
-        if self._kms.unwrap(self._kms.wrap(probe, context_), context_) != probe:
+    def check(self, tenant: str) -> None:
+        """Raise when the KMS does not give a tenant's key back, or, before there is one, a key made for the occasion.
+
+        Raises:
+            KeyUnavailable: The KMS is away, refuses, or does not know the KEK: is it the one the database was made with?
+            CannotOpen: The wrapped key was damaged or moved.
+        """
+        record = self._store.current_tenant_key(tenant)
+        if record is not None:
+            self._unwrap(record)
+            return
+        probe, bound_to = self._random(KEY_SIZE), _kms_context(tenant, self._new_id())
+        if self._kms.unwrap(self._kms.wrap(probe, bound_to), bound_to) != probe:
             raise KeyUnavailable(self._kms.describe(), "it gives back another key than it was given", transient=False)
 
     def rewrap(self, record: TenantKeyRecord) -> WrappedKey:

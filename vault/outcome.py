@@ -1,4 +1,4 @@
-"""What became of one POST to a token endpoint, in classes that different rules follow (docs/concepts.md)."""
+"""What goes to a token endpoint and what became of it, in classes that different rules follow (docs/concepts.md)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,31 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from vault.model import Answer
+
+
+class TokenRequest(NamedTuple):
+    """A POST to a provider, complete; ``tag`` comes back with its end."""
+
+    tag: object
+    uri: str
+    headers: tuple[str, ...]
+    body: bytes
+    deadline: timedelta
+    send_within: timedelta
+    """The body must not leave later than this after the start: the claim would not hold until the answer."""
+
+
+class Exchange(NamedTuple):
+    """The end of one POST. ``status`` 0: no answer; then ``sent`` says whether a byte of the request may have left."""
+
+    tag: object
+    status: int
+    body: bytes
+    retry_after: timedelta | None
+    sent: bool
+    failure: str
+    """Empty, or one of ``connect``, ``resolve``, ``timeout``, ``reset``, ``closed``, ``truncated``,
+    ``too_large``, ``too_late``, ``tls``, ``certificate``, ``refused_uri``, ``protocol``."""
 
 
 class Refreshed(NamedTuple):

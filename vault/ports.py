@@ -6,13 +6,13 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from vault.claims import Claim, DataKeyRecord, Kept, Quota, Verdict
+from vault.claims import Claim, DataKeyRecord, Kept, Overdue, Quota, Revocation, Settled, Verdict
 from vault.model import Answer, Connection, SealedToken
-from vault.outcome import Outcome
+from vault.outcome import Exchange, Outcome, TokenRequest
 from vault.policy import Place
 from vault.provider import Client, Provider
 from vault.secret import Secret
@@ -246,36 +246,6 @@ class RefreshStore(Protocol):
         """What is due now for these clients and in nobody's hands."""
 
 
-class Settled(NamedTuple):
-    """What a settle committed, by connection id."""
-
-    stored: frozenset[UUID]
-    ended: frozenset[UUID]
-
-
-class Overdue(NamedTuple):
-    """Rows due and unclaimed."""
-
-    rows: int
-    """At most 1,000 are counted."""
-    late: timedelta
-    """How long the oldest has been due."""
-
-
-class Revocation(NamedTuple):
-    """Tokens to be revoked at a provider."""
-
-    id: UUID
-    connection_id: UUID
-    tenant: str
-    owner: str
-    provider: str
-    version: int
-    data_key_id: UUID
-    refresh_envelope: bytes
-    attempt: int
-
-
 class Spool(Protocol):
     """Answers on their way, on a local disk: what a killed process has already received."""
 
@@ -323,31 +293,6 @@ class Providers(Protocol):
 
     def all(self) -> Sequence[Provider]:
         """Every provider that has a client, by name."""
-
-
-class TokenRequest(NamedTuple):
-    """A POST to a provider, complete; ``tag`` comes back with its end."""
-
-    tag: object
-    uri: str
-    headers: tuple[str, ...]
-    body: bytes
-    deadline: timedelta
-    send_within: timedelta
-    """The body must not leave later than this after the start: the claim would not hold until the answer."""
-
-
-class Exchange(NamedTuple):
-    """The end of one POST. ``status`` 0: no answer; then ``sent`` says whether a byte of the request may have left."""
-
-    tag: object
-    status: int
-    body: bytes
-    retry_after: timedelta | None
-    sent: bool
-    failure: str
-    """Empty, or one of ``connect``, ``resolve``, ``timeout``, ``reset``, ``closed``, ``truncated``,
-    ``too_large``, ``too_late``, ``tls``, ``certificate``, ``refused_uri``, ``protocol``."""
 
 
 class TokenEndpoint(Protocol):
@@ -438,11 +383,3 @@ class CleanupStore(Protocol):
 
     def sweep(self, *, dry_run: bool) -> Mapping[str, int]:
         """Remove them, or only count them; returns how many of what."""
-
-
-class Health(NamedTuple):
-    """One look at the whole system."""
-
-    healthy: bool
-    parts: Mapping[str, str]
-    checked_at: datetime

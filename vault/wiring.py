@@ -103,7 +103,7 @@ class Wiring:
     def health(self) -> HealthChecking:
         """Looking at every part."""
         probes = {
-            "database": self.schema.check, "redis": self.doorbell.check, "kms": self.keyring.check,
+            "database": self.schema.check, "redis": self.doorbell.check, "kms": lambda: self.keyring.check(self._settings.tenant),
             "spool": self._spool.check,
         }  # fmt: skip
         return HealthChecking(probes, self.refreshing.overdue, lambda: datetime.now(UTC))

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, get_args
 
 import click
 import structlog
 from celery import Celery, Task
+from celery.utils.time import get_exponential_backoff_interval
 from kombu import Exchange, Queue
 
 import beat_schedule
-from vault import LANES, ConfigurationError, Settings, VaultError
+from vault import LANES, ConfigurationError, Job, Settings, VaultError
 from worker import broker_guard, metrics
 
 log = structlog.get_logger(__name__)
 
+JOBS = get_args(Job)
 SOFT_LIMIT_S, HARD_LIMIT_S = 240, 300
 """Above every deadline inside: a drain claims for 5 s, waits 10 s for answers, and holds them for 120 s at most."""
 VISIBILITY_S = 3600
@@ -38,11 +40,7 @@ class Transient(Exception):  # a passing state, not an error of anybody's
 class VaultTask(Task):  # type: ignore[type-arg]  # celery-types makes Task generic over its parameters
     """Times every task, tells how it ended, and repeats it when the infrastructure was away."""
 
-    autoretry_for = (Transient,)
     max_retries = RETRIES
-    retry_backoff = True
-    retry_backoff_max = LONGEST_RETRY_S
-    retry_jitter = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task."""
@@ -55,7 +53,8 @@ class VaultTask(Task):  # type: ignore[type-arg]  # celery-types makes Task gene
             if not error.transient:
                 raise
             outcome = "retried"
-            raise Transient(type(error).__name__) from None
+            wait = get_exponential_backoff_interval(1, self.request.retries, LONGEST_RETRY_S, full_jitter=True)
+            raise self.retry(exc=Transient(type(error).__name__), countdown=wait) from None
         else:
             return result
         finally:
@@ -80,6 +79,7 @@ def configuration() -> dict[str, Any]:
 
 FIXED: dict[str, Any] = {
     "task_queues": [Queue(lane, Exchange(lane, type="direct"), routing_key=lane) for lane in LANES],
+    "task_routes": {job.task: {"queue": job.lane} for job in JOBS},
     "task_default_queue": "maintenance",
     "task_create_missing_queues": False,
     "task_serializer": "json",

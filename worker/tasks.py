@@ -7,38 +7,38 @@ from worker.app import app
 from worker.process import maintenance
 
 
-@app.task(name=Refresh.task, queue=Refresh.lane)
+@app.task(name=Refresh.task)
 def refresh(connection_id: str) -> None:
     """Refresh one connection now."""
     maintenance().refresh(connection_id)
 
 
-@app.task(name=RefreshScan.task, queue=RefreshScan.lane)
+@app.task(name=RefreshScan.task)
 def refresh_scan() -> None:
     """Refresh what is due; with more left than one drain takes, ring again."""
     if maintenance().refresh_scan().backlog:
         refresh_scan.apply_async()
 
 
-@app.task(name=Rewrap.task, queue=Rewrap.lane)
+@app.task(name=Rewrap.task)
 def rewrap() -> None:
     """Wrap tenant keys under the KEK in use."""
     maintenance().rewrap()
 
 
-@app.task(name=RotateDataKeys.task, queue=RotateDataKeys.lane)
+@app.task(name=RotateDataKeys.task)
 def rotate_data_keys() -> None:
     """Replace data keys past their age."""
     maintenance().rotate_data_keys()
 
 
-@app.task(name=HealthCheck.task, queue=HealthCheck.lane)
+@app.task(name=HealthCheck.task)
 def health_check() -> None:
     """Look at every part."""
     maintenance().health_check()
 
 
-@app.task(name=Cleanup.task, queue=Cleanup.lane)
+@app.task(name=Cleanup.task)
 def cleanup() -> None:
     """Remove what has had its day."""
     maintenance().cleanup()

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from tests.demo.display import console, explain, show
+from tests.demo.owners import owner_count
 from tests.demo.progress import Progress
 from tests.demo.stack import Scale, Stack, leave_on_signals
 from tests.demo.story import Story, StoryError
@@ -65,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make demo ARGS=…", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
     )
-    parser.add_argument("--owners", type=_count, default=300, help="how many connect (default: %(default)s)")
+    parser.add_argument("--owners", type=owner_count, default=300, help="how many connect (default: %(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=26.0, help="how long faults are spread over (default: %(default)s)"
     )
@@ -90,13 +91,6 @@ def _arguments() -> argparse.Namespace:
     if given.withdraw > given.owners:
         parser.error("more owners cannot withdraw than connect")
     return given
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 9999:
-        raise argparse.ArgumentTypeError("between 1 and 9999")
-    return number
 
 
 if __name__ == "__main__":

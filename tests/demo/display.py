@@ -71,7 +71,6 @@ def _refreshes(document: Document) -> list[Row]:
     lives = f"tokens live {provider['access_token_life_s']:g} s; a spent refresh token {again}"
     return [
         ("refreshes", f"{found['stored']:,}", lives),
-        ("  died with the worker", f"{found['died_with_worker']:,}", "answers nobody read"),
         ("  sent again", f"{found['refresh_tokens_sent_again']:,}", "refresh tokens that the provider saw twice"),
     ]
 
@@ -79,13 +78,17 @@ def _refreshes(document: Document) -> list[Row]:
 def _tokens(document: Document) -> list[Row]:
     found = document["tokens"]
     errors = ", ".join(f"{count} {name}" for name, count in found["errors"].items()) or "whatever get() raised"
-    refused = len(found["api_refused"])
+    refused, too_late = len(found["api_refused"]), found["api_too_late"]
     return [
         ("tokens served", f"{found['served']:,}", "by vault.get() in the web app, all the while"),
         ("  stale served", f"{found['metric']['stale']:,}", "the refresh was overdue, the token still good"),
         ("  waited for", f"{found['metric']['waited']:,}", "until a refresh came"),
         ("  errors", f"{sum(found['errors'].values()):,}", errors),
-        ("  used at the provider", f"{found['api_accepted'] + refused:,}", f"refused: {refused}"),
+        (
+            "  used at the provider",
+            f"{found['api_accepted']:,}",
+            f"refused: {refused}; ended on the way there: {too_late}",
+        ),
         ("  get() p50", f"{found['p50_ms']:.2f} ms", "of all calls, timed in the web app"),
         ("  get() p99", f"{found['p99_ms']:.2f} ms", f"the slowest: {found['max_ms']:.0f} ms"),
     ]
@@ -98,11 +101,12 @@ def _keys(document: Document) -> list[Row]:
 
 
 def _faults(document: Document) -> list[Row]:
-    found = document["faults"]
+    found, died = document["faults"], document["refreshes"]["died_with_worker"]
     rewrapped = f"under {found['master_key']}; the old key was destroyed"
     restarts = f"{found['restarts_by_supervisor']} starts by the supervisor"
     return [
         ("workers killed", f"{found['workers_killed']:,}", "frozen in mid-refresh, then SIGKILL"),
+        ("  refreshes in its hands", f"{died:,}", "which died with it, and which another worker began anew"),
         ("workers restarted", f"{found['workers_restarted']:,}", f"SIGTERM; {restarts} in all"),
         ("Redis keys flushed", f"{found['redis_keys_flushed']:,}", "FLUSHALL"),
         ("tenant keys rewrapped", f"{found['tenant_keys_rewrapped']:,}", rewrapped),

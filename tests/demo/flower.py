@@ -14,6 +14,9 @@ PORT: Final = 5555
 USER: Final = "evergrant"
 
 
+NO_DATABASE = "postgresql://not-needed"
+
+
 class Flower(NamedTuple):
     """Where it is and how to get in."""
 
@@ -44,13 +47,11 @@ def run() -> NoReturn:
     Raises:
         ConfigurationError: ``VAULT_REDIS_URL`` is not set.
     """
-    settings = Settings.load(database_url=Secret("postgresql://not-needed"), home="/")
+    Settings.load(database_url=Secret(NO_DATABASE), home="/")
     flower = Flower.new()
     print(f"Flower  {flower}", flush=True)
-    broker = {"CELERY_BROKER_URL": settings.redis_url.reveal()}
-    os.execve(
-        sys.executable, [sys.executable, "-m", "celery", "flower"], {**os.environ, **broker, **flower.environment()}
-    )
+    environ = {"VAULT_DATABASE_URL": NO_DATABASE, **os.environ, **flower.environment()}
+    os.execve(sys.executable, [sys.executable, "-m", "worker.flower"], environ)
 
 
 def _free_port() -> int:

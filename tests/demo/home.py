@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, Self, cast
 
 SWEEPER = Path(__file__).resolve().with_name("_sweeper.py")
-SWEEP_WAIT = 35.0  # seconds; longer than the sweeper's own patience
+SWEEP_WAIT = 70.0  # seconds; longer than the sweeper's own patience
 
 
 class Home:
@@ -44,6 +44,7 @@ class Home:
     def close(self) -> None:
         """Have the directory removed, unless it is to be kept."""
         with contextlib.suppress(OSError):
+            self._orders.write("done\n")
             self._orders.close()
         self._sweeper.wait(SWEEP_WAIT)
 

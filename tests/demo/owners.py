@@ -15,6 +15,7 @@ from tests.demo.stack import PROVIDER
 from tests.simulator.client import consent
 from vault import Vault
 
+MOST_OWNERS = 9999
 BROWSERS = 8
 """Owners who are in the middle of connecting at a time."""
 
@@ -29,6 +30,14 @@ def owner_name(number: int) -> str:
     return f"owner-{number:04}"
 
 
+def owner_count(text: str) -> int:
+    """Read how many owners there are to be, from a command line."""
+    number = int(text)
+    if not 1 <= number <= MOST_OWNERS:
+        raise argparse.ArgumentTypeError(f"between 1 and {MOST_OWNERS}")
+    return number
+
+
 def connect(vault: Vault, owner: str, out: TextIO) -> None:
     """Play web app and browser in turn: send the owner away, have them agree, take the code they bring back."""
     session = f"browser-of-{owner}"
@@ -41,7 +50,7 @@ def connect(vault: Vault, owner: str, out: TextIO) -> None:
 def main() -> None:
     """Connect everybody."""
     parser = argparse.ArgumentParser(prog="python -m tests.demo.owners", description=__doc__)
-    parser.add_argument("--owners", type=int, required=True)
+    parser.add_argument("--owners", type=owner_count, required=True)
     parser.add_argument("--tenants", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()

@@ -25,7 +25,7 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 PROVIDER: Final = "acme"
 REPLAY_WINDOW: Final = 30.0
 REDIRECT_URI: Final = "http://127.0.0.1:9/callback"  # nobody listens there: the client reads the redirect itself
-PATIENCE: Final = 15.0  # seconds between SIGTERM and SIGKILL: a worker ends what is in flight first
+PATIENCE: Final = 10.0  # seconds between SIGTERM and SIGKILL: a worker ends what is in flight first
 WORKER_OPTIONS: Final = (
     "-c",
     "2",

@@ -91,6 +91,7 @@ class Story:
             chapter()
         self._settle()
         self._until(at + self._seconds)
+        self.stack.services["webapp"].stop()
         return self._prove()
 
     # ------------------------------------------------------------------------------------------------- chapters
@@ -188,7 +189,6 @@ class Story:
             happened = self.happened
             happened.refreshed_since = sum(s.refreshed_at > happened.last_fault_at for s in self.books.states())
             say(f"{happened.refreshed_since} of {self._owners} since the last fault")
-        self.stack.services["webapp"].stop()
 
     def _prove(self) -> dict[str, str]:
         with self._progress.step("show every token to the provider, from a fresh process") as say:

@@ -13,7 +13,9 @@ from tests.demo import flower
 from tests.demo.display import console
 from tests.demo.evidence import Books
 from tests.demo.flower import Flower
+from tests.demo.owners import owner_count
 from tests.demo.stack import PROVIDER, Scale, Stack, leave_on_signals
+from tests.demo.webapp import read_entries
 from vault import ConfigurationError
 from vault.testing.servers import EmbeddedServer, ServerError
 
@@ -43,7 +45,7 @@ def _start(stack: Stack, owners: int) -> None:
     with out.status("connecting owners, starting workers, beat and Flower …"):
         connections = str(stack.home.path / "connections.jsonl")
         stack.start_workers()
-        stack.start("flower", "celery", "-A", "worker", "flower", env=access.environment())
+        stack.start("flower", "worker.flower", env=access.environment())
         stack.supervise()
         stack.run("owners", "tests.demo.owners", "--owners", str(owners), "--out", connections)
     print(_where_to_look(stack, access), flush=True)
@@ -76,7 +78,7 @@ def _where_to_look(stack: Stack, access: Flower) -> str:
     settings = stack.home.path / "settings.sh"
     settings.touch(mode=0o600)
     settings.write_text(f"{stack.exports()}\n")
-    command = _evergrant()
+    command, entries = _evergrant(), read_entries(stack.home.path / "connections.jsonl")
     return f"""
 Flower    {access}
 Provider  {stack.simulator.base_uri}/{PROVIDER}  a simulator; tokens live {stack.scale.token_life:g} s
@@ -90,7 +92,7 @@ In a second terminal, from this directory:
 
 {command} list
 {command} health
-{command} --json list --limit 1
+{command} get {entries[0].id}
 {command} refresh --due
 {command} rewrap
 """
@@ -106,7 +108,7 @@ def _evergrant() -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make up ARGS=…", description=__doc__)
-    parser.add_argument("--owners", type=int, default=12, help="how many connect first (default: %(default)s)")
+    parser.add_argument("--owners", type=owner_count, default=12, help="how many connect first (default: %(default)s)")
     parser.add_argument(
         "--token-life", type=float, default=60.0, help="seconds an access token lives (default: %(default)s)"
     )

@@ -13,13 +13,13 @@ import threading
 import time
 from array import array
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import requests
 
-from vault import Vault
+from vault import Token, Vault
 
 PAUSE = 0.002
 """Seconds between two requests of a visitor."""
@@ -62,7 +62,7 @@ class WebApp:
         self.ended = threading.Event()
         self._latencies = array("d")
         self._errors: Counter[str] = Counter()
-        self._served = self._accepted = 0
+        self._served = self._accepted = self._too_late = 0
         self._refused: list[str] = []
 
     def look_for_connections(self) -> None:
@@ -87,6 +87,7 @@ class WebApp:
                 "served": self._served,
                 "errors": dict(self._errors),
                 "api_accepted": self._accepted,
+                "api_too_late": self._too_late,
                 "api_refused": list(self._refused),
                 "final": final,
             }
@@ -103,7 +104,7 @@ class WebApp:
             return
         self._note(time.perf_counter() - began, None)
         if http is not None:
-            self._use(entry, http, token.headers())
+            self._use(entry, http, token)
 
     def _note(self, took: float, error: str | None) -> None:
         with self._lock:
@@ -113,17 +114,19 @@ class WebApp:
             else:
                 self._errors[error] += 1
 
-    def _use(self, entry: Entry, http: requests.Session, headers: dict[str, str]) -> None:
-        """Show the token to the provider's API, which must know it as this owner's."""
+    def _use(self, entry: Entry, http: requests.Session, token: Token) -> None:
+        """Show the token to the provider's API, which must know it as this owner's unless it ended on the way."""
         try:
-            answer = http.get(self._api, headers=headers, timeout=10)
+            answer = http.get(self._api, headers=token.headers(), timeout=10)
             came = (answer.status_code, answer.text)
         except requests.RequestException as error:
             came = (0, type(error).__name__)
-        accepted = came == (200, json.dumps({"account": entry.owner}))
+        too_late = datetime.now(UTC) >= token.expires_at  # the provider, the database and we share one clock here
         with self._lock:
-            if accepted:
+            if came == (200, json.dumps({"account": entry.owner})):
                 self._accepted += 1
+            elif too_late:
+                self._too_late += 1
             else:
                 self._refused.append(f"{entry.owner}: {came}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -28,6 +29,16 @@ class Report:
 
 def explore(setting: Setting, rules: Rules | None = None) -> Report:
     """Visit breadth first, so that the first violation found has the fewest moves."""
+    collecting = gc.isenabled()
+    gc.disable()  # millions of tuples and not one cycle among them: looking for some would take half the time
+    try:
+        return _explore(setting, rules)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _explore(setting: Setting, rules: Rules | None) -> Report:
     world = World(setting, rules or Rules())
     start = world.start()
     came_from: dict[State, State | None] = {start: None}
@@ -55,8 +66,9 @@ def explore(setting: Setting, rules: Rules | None = None) -> Report:
                 invariants.at_the_end(setting.mode, state)
                 ending = state.row.status.value
                 report.endings[ending] = report.endings.get(ending, 0) + 1
-        state = _in_a_circle(fault_free) or state
-        if _in_a_circle(fault_free):
+        circling = _in_a_circle(fault_free)
+        if circling is not None:
+            state = circling
             raise Violation("I7", "this can go on for ever, although nothing fails any more")
     except Violation as violation:
         report.violation = violation

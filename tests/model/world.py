@@ -108,8 +108,6 @@ class World:
         orphans, lost = w.orphans, state.lost
         if w.held is not None and self.decisions.rules.spools:
             orphans = (*orphans, w.held)
-        elif w.held is not None:
-            lost |= _bit(w.held.token, w.held.parent)
         if disk:
             for held in orphans:
                 lost |= _bit(held.token, held.parent)

@@ -136,7 +136,7 @@ def failing(database_url: str, redis_url: str, home: Path) -> Iterator[Callable[
     yield lambda: vault.Vault.from_env({**environ, "VAULT_CLIENT_NOBODY_SECRET": SECRET})
     yield lambda: vault.Vault.from_env(environ).get(ID)
     yield lambda: vault.Vault.from_env(environ).begin("google", owner="ann")
-    yield lambda: vault.Maintenance.from_env(environ).check_schema()
+    yield lambda: vault.Maintenance.from_env(environ).check()
     yield lambda: vault.Maintenance.from_env(environ).refresh_scan()
     yield lambda: vault.Maintenance.from_env(environ).health_check()
 

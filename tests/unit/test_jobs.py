@@ -30,7 +30,7 @@ def test_the_promise_covers_every_job() -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_has_the_task_the_lane_and_the_arguments_that_were_promised(job: type[Job]) -> None:
-    assert (job.task, job.lane, [field.name for field in dataclasses.fields(job)]) == PROMISED[job]  # type: ignore[index]
+    assert (job.task, job.lane, [field.name for field in dataclasses.fields(job)]) == PROMISED[job]
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from vault import policy
-from vault.claims import Claim, DataKeyRecord
+from vault.claims import Claim, DataKeyRecord, Verdict
 from vault.model import Answer, Status
 from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, Refreshed, StepNeeded, Throttled, Unknown
 from vault.policy import RefreshPolicy, Step
@@ -62,7 +62,7 @@ def claim(**changes: Any) -> Claim:
     return row._replace(**changes)
 
 
-def after(outcome: Outcome, taken: Claim | None = None, by: Provider = PLAIN, share: float = 0.5) -> policy.Verdict:
+def after(outcome: Outcome, taken: Claim | None = None, by: Provider = PLAIN, share: float = 0.5) -> Verdict:
     return policy.after_outcome(POLICY, by, taken or claim(), outcome, NOW, share)
 
 
@@ -335,7 +335,7 @@ def test_the_same_trouble_again_is_not_a_second_event() -> None:
 # -------------------------------------------------------------------------------------------------- unknown rejections
 
 
-def rejected(*codes: str, expires_at: datetime) -> policy.Verdict:
+def rejected(*codes: str, expires_at: datetime) -> Verdict:
     """What a grant comes to after these rejections, one after the other."""
     taken = claim(expires_at=expires_at)
     for code in codes:

@@ -55,10 +55,11 @@ class Sealer:
             key = self._keyring.sealing_key(record.tenant, record.owner, record.provider)
         return Prepared(key, self._keyring.fingerprinter(claim.tenant))
 
-    def refresh_token(self, claim: Claim) -> Secret:
+    def refresh_token(self, claim: Claim, prepared: Prepared) -> Secret:
         """Open the refresh token of a claim. Raises ``KeyUnavailable``, ``CannotOpen``."""
         bound = context(claim.tenant, claim.connection_id, REFRESH_TOKEN)
-        plain = open_envelope(self._keyring.key(claim.data_key), claim.refresh_envelope or b"", bound, claim.version)
+        key = prepared.key if prepared.key.id == claim.data_key.id else self._keyring.key(claim.data_key)
+        plain = open_envelope(key, claim.refresh_envelope or b"", bound, claim.version)
         return Secret(plain.decode())
 
     def keep(

@@ -16,6 +16,7 @@ from vault.model import Answer
 from vault.outcome import (
     Ambiguous,
     Dead,
+    Exchange,
     Misconfigured,
     NotSent,
     Outcome,
@@ -24,7 +25,6 @@ from vault.outcome import (
     Throttled,
     Unknown,
 )
-from vault.ports import Exchange
 from vault.provider import Provider
 from vault.secret import Secret
 

@@ -2,30 +2,55 @@
 
 oauthlib writes the requests; what came back is read by the same rules as a refresh (``answers``), from the HTTP
 answer itself. oauthlib's own reading is not used: it raises a bare ``Warning`` when the granted scopes differ, and
-that warning would carry away a refresh token.
+that warning would carry away a refresh token. Nor is its debug log, which holds codes, secrets and tokens.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import sha256
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import quote_plus, urlsplit
 
 import requests
+import urllib3
 from requests_oauthlib import OAuth2Session
 
 from vault.errors import ConnectRefused
 from vault.model import Answer
 from vault.oauth import answers
-from vault.outcome import Outcome, Refreshed
-from vault.ports import Exchange
+from vault.oauth.transport import MAX_BODY
+from vault.outcome import Exchange, Refreshed
 from vault.provider import Client, ClientAuth, Provider
 from vault.secret import Secret
 
-DEADLINE_S = (5, 10)
-"""Seconds to connect, and between bytes of the answer."""
+CONNECT_S = 5.0
+DEADLINE_S = 10.0
+"""Seconds from the request to the last byte of the answer."""
+
+_exchanging: ContextVar[bool] = ContextVar("exchanging", default=False)
+_LOG = logging.getLogger("requests_oauthlib.oauth2_session")
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not _exchanging.get()
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep what requests-oauthlib logs about our requests, and only about them, out of every log."""
+    _LOG.addFilter(_not_ours)
+    token = _exchanging.set(True)
+    try:
+        yield
+    finally:
+        _exchanging.reset(token)
 
 
 class RequestsCodeExchange:
@@ -56,31 +81,25 @@ class RequestsCodeExchange:
     def fetch(self, provider: Provider, client: Client, redirect_uri: str, code: Secret, verifier: Secret) -> Answer:
         """See ``CodeExchange.fetch``; never repeated, since a code is good for one exchange."""
         session = OAuth2Session(client.client_id, redirect_uri=redirect_uri)
-        session.max_redirects = 0
         session.trust_env = False
-        heard: list[requests.Response] = []
-        session.register_compliance_hook("access_token_response", _listener(heard))
-        secret = client.client_secret.reveal() if client.client_secret else None
-        auth = None
-        if provider.client_auth is ClientAuth.BASIC and secret is not None:
-            auth = requests.auth.HTTPBasicAuth(client.client_id, secret)
+        session.stream = True
+        session.hooks["response"].append(_listener(time.monotonic() + DEADLINE_S))
         try:
-            session.fetch_token(
-                self._checked(provider.token_uri),
-                code=code.reveal(),
-                code_verifier=verifier.reveal(),
-                auth=auth,
-                include_client_id=auth is None,
-                client_secret=None if auth else secret,
-                timeout=DEADLINE_S,
-            )
-        except _Heard:
-            pass
-        except requests.RequestException as error:
+            with session, _unlogged():
+                session.fetch_token(
+                    self._checked(provider.token_uri),
+                    code=code.reveal(),
+                    code_verifier=verifier.reveal(),
+                    timeout=(min(CONNECT_S, DEADLINE_S), DEADLINE_S),
+                    **_authentication(provider, client),
+                )
+        except _Heard as heard:
+            return _answer(provider, heard.exchange)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise ConnectRefused(
                 "provider_unreachable", f"no answer from {provider.name}: {type(error).__name__}"
             ) from None
-        return _answer(provider, _outcome(provider, heard))
+        raise AssertionError("requests calls the hook for every answer")
 
     def _checked(self, uri: str) -> str:
         parts = urlsplit(uri)
@@ -91,24 +110,40 @@ class RequestsCodeExchange:
         return uri
 
 
-class _Heard(Exception):  # not an error: it stops oauthlib once the answer is in our hands
-    pass
+class _Heard(Exception):  # not an error: it stops requests and oauthlib once the answer is in our hands
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        super().__init__()
 
 
-def _listener(heard: list[requests.Response]) -> Callable[[requests.Response], requests.Response]:
-    def listen(response: requests.Response) -> requests.Response:
-        heard.append(response)
-        raise _Heard
+def _listener(until: float) -> Callable[..., requests.Response]:
+    """Return a hook that takes an answer before it is followed, logged or read to an end that may never come."""
+
+    def listen(response: requests.Response, **_: object) -> requests.Response:
+        body = b""
+        while chunk := response.raw.read1(MAX_BODY, decode_content=True):
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise _Heard(Exchange(None, 0, b"", None, True, "too_large"))
+            if time.monotonic() > until:
+                raise requests.ReadTimeout
+        raise _Heard(Exchange(None, response.status_code, body, None, True, ""))
 
     return listen
 
 
-def _outcome(provider: Provider, heard: Sequence[requests.Response]) -> Outcome:
-    response = heard[0]
-    return answers.read(provider, Exchange(None, response.status_code, response.content, None, True, ""))
+def _authentication(provider: Provider, client: Client) -> dict[str, Any]:
+    """Show who we are as a refresh does (``endpoint``): both halves of a header encoded (RFC 6749, section 2.3.1)."""
+    secret = client.client_secret.reveal() if client.client_secret else None
+    if provider.client_auth is ClientAuth.BASIC and secret is not None:
+        pair = requests.auth.HTTPBasicAuth(quote_plus(client.client_id), quote_plus(secret))
+        return {"auth": pair, "include_client_id": False}
+    shown = secret if provider.client_auth is ClientAuth.BODY else None
+    return {"include_client_id": True, "client_secret": shown}
 
 
-def _answer(provider: Provider, outcome: Outcome) -> Answer:
+def _answer(provider: Provider, exchange: Exchange) -> Answer:
+    outcome = answers.read(provider, exchange)
     if isinstance(outcome, Refreshed):
         return outcome.answer
     reason = getattr(outcome, "code", None) or getattr(outcome, "cause", "refused")

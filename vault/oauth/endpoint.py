@@ -8,8 +8,7 @@ from datetime import timedelta
 from urllib.parse import quote_plus, urlencode
 
 from vault.oauth import answers
-from vault.outcome import Outcome
-from vault.ports import Exchange, TokenRequest
+from vault.outcome import Exchange, Outcome, TokenRequest
 from vault.provider import Client, ClientAuth, Provider
 from vault.secret import Secret
 

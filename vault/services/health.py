@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from vault.claims import Overdue
 from vault.errors import VaultError
 from vault.metrics import overdue_seconds
-from vault.ports import Health, Overdue
 
 OK = "ok"
 TOLERATED = timedelta(seconds=60)
 """A refresh may be due for this long before the system counts as unwell."""
+
+
+class Health(NamedTuple):
+    """One look at the whole system."""
+
+    healthy: bool
+    parts: Mapping[str, str]
+    checked_at: datetime
 
 
 class HealthChecking:

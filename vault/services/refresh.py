@@ -7,10 +7,10 @@ from uuid import UUID
 
 import structlog
 
+from vault.claims import Overdue
 from vault.engine.drain import Drain, Tally, Tools
 from vault.engine.writer import settle_late
 from vault.errors import StoreUnavailable
-from vault.ports import Overdue
 
 log = structlog.get_logger(__name__)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from vault import policy
+from vault.claims import Revocation
 from vault.engine.drain import Tools
 from vault.envelope import context, open_envelope
 from vault.errors import CannotOpen, UnknownProvider
 from vault.keyring import Keyring
-from vault.ports import Exchange, Revocation, RevocationStore
+from vault.outcome import Exchange
+from vault.ports import RevocationStore
 from vault.secret import Secret
 
 BATCH = 100

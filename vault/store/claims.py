@@ -16,9 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from vault.claims import Claim, DataKeyRecord, Quota
+from vault.claims import Claim, DataKeyRecord, Overdue, Quota
 from vault.model import Status
-from vault.ports import Overdue
 from vault.store.engine import Database
 from vault.store.pinned import PinnedConnection
 

@@ -104,7 +104,9 @@ def _libpq(url: str) -> str:
         psycopg.conninfo.conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:  # whose message repeats what it could not read: mostly the password
         hint = "in a password, % @ : / ? and # are written as %25 %40 %3A %2F %3F %23"
-        raise ConfigurationError([f"VAULT_DATABASE_URL is no address that PostgreSQL's client can read: {hint}"]) from None
+        raise ConfigurationError(
+            [f"VAULT_DATABASE_URL is no address that PostgreSQL's client can read: {hint}"]
+        ) from None
     return dsn
 
 

@@ -61,7 +61,6 @@ READ_WITH_KEY = _compiled(_WITH_KEY, "= %b")
 READ_MANY = _compiled(_WITH_KEY, "= ANY(%b)")
 
 
-
 class TokenLane:
     """A pool of cursors for the hot read; threads share it, forked children start with an empty one."""
 

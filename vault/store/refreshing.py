@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from vault.claims import Claim, Kept, Quota, Verdict
+from vault.claims import Claim, Kept, Overdue, Quota, Settled, Verdict
 from vault.policy import Place
-from vault.ports import Overdue, Settled
 from vault.store.claims import PostgresClaims
 from vault.store.engine import Database
 from vault.store.lateness import PostgresLateness

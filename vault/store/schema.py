@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from vault.errors import SchemaOutdated
 from vault.store.engine import Database
@@ -18,7 +16,10 @@ UPGRADE_LOCK = 0x45564752
 """Advisory lock ("EVGR"): several processes may start an upgrade at once, one does it."""
 
 
-def _config() -> Config:
+def _config() -> Any:
+    """Configure Alembic, whose import is paid for by those who look at the schema and by nobody else."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     return config
@@ -26,6 +27,8 @@ def _config() -> Config:
 
 def needed_revision() -> str:
     """Return the revision this version of the code is written for."""
+    from alembic.script import ScriptDirectory
+
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None  # the package carries at least one revision
     return head
@@ -54,6 +57,8 @@ class Schema:
 
     def upgrade(self) -> str:
         """Run what is missing, in one transaction under an advisory lock; returns the revision reached."""
+        from alembic import command
+
         config = _config()
         with self._database.begin() as connection:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})

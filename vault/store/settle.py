@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vault.claims import Kept, Verdict
-from vault.ports import Settled
+from vault.claims import Kept, Settled, Verdict
 from vault.store.engine import Database
 from vault.store.pinned import PinnedConnection
 

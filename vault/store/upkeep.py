@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vault.ports import Revocation
+from vault.claims import Revocation
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.tables import audit, candidate, connect_attempt, oauth_grant, revocation

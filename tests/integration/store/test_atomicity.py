@@ -82,7 +82,7 @@ def _replaces_a_key(rows: Rows) -> Change:
 
 
 def _revocation(row: dict[str, object]) -> object:
-    from vault.ports import Revocation
+    from vault.claims import Revocation
 
     return Revocation(**{name: row[name] for name in Revocation._fields})  # type: ignore[arg-type]
 

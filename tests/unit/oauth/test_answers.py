@@ -13,8 +13,18 @@ from hypothesis import strategies as st
 
 from vault.model import Answer
 from vault.oauth import answers
-from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, Refreshed, StepNeeded, Throttled, Unknown
-from vault.ports import Exchange
+from vault.outcome import (
+    Ambiguous,
+    Dead,
+    Exchange,
+    Misconfigured,
+    NotSent,
+    Outcome,
+    Refreshed,
+    StepNeeded,
+    Throttled,
+    Unknown,
+)
 from vault.provider import Provider
 from vault.secret import Secret
 

@@ -19,8 +19,7 @@ from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
 from vault.oauth.endpoint import OAuthEndpoint
-from vault.outcome import Dead, Misconfigured, Refreshed, StepNeeded, Throttled, Unknown
-from vault.ports import Exchange, TokenRequest
+from vault.outcome import Dead, Exchange, Misconfigured, Refreshed, StepNeeded, Throttled, TokenRequest, Unknown
 from vault.provider import Client, ClientAuth, Provider
 from vault.secret import Secret
 

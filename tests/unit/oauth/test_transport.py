@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from vault.oauth import transport as transport_module
 from vault.oauth.transport import CurlTransport
-from vault.ports import Exchange, TokenRequest
+from vault.outcome import Exchange, TokenRequest
 
 HOST = "127.0.0.1"
 NOBODY = f"http://{HOST}:1/token"
