@@ -15,8 +15,8 @@ from vault import (
     CannotOpen,
     Cleanup,
     ConfigurationError,
-    ConnectRefused,
     Connection,
+    ConnectRefused,
     HealthCheck,
     Job,
     KeyUnavailable,
@@ -159,13 +159,12 @@ def mistakes(vault: Vault, token: Token, connection: Connection) -> None:
     vault.get(token.connection_id, 60)  # type: ignore[arg-type]  # seconds are no duration
     vault.get(token.connection_id).refresh_token  # type: ignore[attr-defined]  # noqa: B018
     vault.begin("google")  # type: ignore[call-arg]
-    vault.begin("google", "ann")  # type: ignore[misc]
+    vault.begin("google", "ann")  # type: ignore[call-arg]
     vault.enqueue(Rewrap())  # type: ignore[arg-type]
     vault.get_many("id")[0]  # type: ignore[index]
     token.ttl = timedelta(0)  # type: ignore[misc]
     connection.owner = "bob"  # type: ignore[misc]
-    password: str = token.access_token  # type: ignore[assignment]
+    _password: str = token.access_token  # type: ignore[assignment]
     _ = Secret(5)  # type: ignore[arg-type]
-    _ = {token.access_token: password}
     _ = connection.refresh_token  # type: ignore[attr-defined]
     assert_never(connection.status)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from vault import ConfigurationError, Connection, Maintenance, Vault, VaultError
+from vault import ConfigurationError, Connection, Maintenance, Refresh, Vault, VaultError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DEGRADED = 1, 2, 3
 
@@ -171,6 +171,7 @@ def refresh(output: _Output, connection_id: UUID | None, *, due: bool, seconds: 
     maintenance = _maintenance()
     with output.progress("refreshing"):
         if connection_id is not None:
+            _vault().enqueue(Refresh(connection_id))  # also one that is backing off: somebody insists
             tally = maintenance.refresh(connection_id)
         else:
             tally = maintenance.refresh_scan(timedelta(seconds=seconds))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -29,15 +30,17 @@ _UNUSED_INDEXES = (
     *("oauth_grant_by_key", "oauth_grant_unwell"),
 )
 _FILL = """
-CREATE TEMPORARY TABLE seed AS SELECT n, gen_random_uuid() AS id, gen_random_uuid() AS key_id FROM generate_series(1, {rows}) n;
+CREATE TEMPORARY TABLE seed AS
+     SELECT n, gen_random_uuid() AS id, gen_random_uuid() AS key_id FROM generate_series(1, {rows}) n;
 INSERT INTO evergrant.tenant_key (id, tenant, state, kek_id, algorithm, wrapped)
      VALUES ('00000000-0000-4000-8000-000000000001', 'default', 'current', 'local', 'local', '');
 INSERT INTO evergrant.data_key (id, tenant, owner, provider, purpose, state, tenant_key_id, wrapped)
      SELECT key_id, 'default', 'owner-' || n, '{provider}', 'grant', 'current',
             '00000000-0000-4000-8000-000000000001', decode(repeat('00', 64), 'hex') FROM seed;
-INSERT INTO evergrant.connection (id, tenant, owner, provider) SELECT id, 'default', 'owner-' || n, '{provider}' FROM seed;
-INSERT INTO evergrant.oauth_grant (connection_id, tenant, status, version, data_key_id, client_id, expires_at, refreshed_at,
-                                   stale_at, refresh_fp, access_envelope, refresh_envelope)
+INSERT INTO evergrant.connection (id, tenant, owner, provider)
+     SELECT id, 'default', 'owner-' || n, '{provider}' FROM seed;
+INSERT INTO evergrant.oauth_grant (connection_id, tenant, status, version, data_key_id, client_id, expires_at,
+                                   refreshed_at, stale_at, refresh_fp, access_envelope, refresh_envelope)
      SELECT id, 'default', 'active', 1, key_id, '{client_id}', now() + n * interval '1 ms', now() - interval '1 hour',
             now() + interval '1 hour', uuid_send(id), decode(repeat('00', 316), 'hex'), decode(repeat('00', 196), 'hex')
        FROM seed;
@@ -69,7 +72,7 @@ class Table:
         self._since: datetime | None = None
 
     def claim(self, size: int) -> float:
-        """Claim so many rows and return the milliseconds it took; then settle them: each is due again, after all others."""
+        """Claim so many rows and return the milliseconds it took; settled then, each is due again, after all others."""
         began = time.perf_counter()
         claims = self._claims.claim([Quota(PROVIDER, size, LEASE, self._since)])
         took = time.perf_counter() - began
@@ -109,7 +112,7 @@ def _url_of(table: Table) -> str:
 
 
 def _sizes(tables: Sequence[Table], effort: Effort) -> Section:
-    contenders = {(size, table.rows): (lambda t=table, s=size: t.claim(s)) for size in SIZES for table in tables}
+    contenders = {(size, table.rows): partial(table.claim, size) for size in SIZES for table in tables}
     took = _medians(contenders, effort.of(40, least=5))
     figures = []
     for size in SIZES:
@@ -124,7 +127,7 @@ def _sizes(tables: Sequence[Table], effort: Effort) -> Section:
 
 
 def _backlog(few: Table, many: Table, effort: Effort) -> Section:
-    took = _medians({t.due: (lambda t=t: t.claim(1000)) for t in (few, many)}, effort.of(40, least=5))
+    took = _medians({t.due: partial(t.claim, 1000) for t in (few, many)}, effort.of(40, least=5))
     ratio = took[many.due] / took[few.due]
     figures = [
         Figure(f"claim 1,000 with {few.due:,} due", took[few.due], "ms"),
@@ -149,7 +152,7 @@ def _beside_snapshot(table: Table, snapshot: psycopg.Connection[Any], effort: Ef
     return Section("claim", "Claiming beside a transaction somebody forgot to end", figures)
 
 
-def _medians(contenders: dict[Any, Callable[[], float]], rounds: int) -> dict[Any, float]:
+def _medians(contenders: Mapping[Any, Callable[[], float]], rounds: int) -> dict[Any, float]:
     """Call each of them once a round, in a new order every round; they say themselves how long they took."""
     took: dict[Any, list[float]] = {name: [] for name in contenders}
     order = list(contenders)

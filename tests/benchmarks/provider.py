@@ -1,8 +1,8 @@
 """A token endpoint that costs next to nothing: `python -m tests.benchmarks.provider`.
 
-The engine must be what is measured, so this is no provider but the cheapest thing that looks like one: every refresh token
-is good, and answered with new tokens after the latency it was told by `POST /latency/<milliseconds>`. For a provider with
-rules, see `tests.simulator`.
+The engine must be what is measured, so this is no provider but the cheapest thing that looks like one: every refresh
+token is good, and answered with new tokens after the latency it was told by `POST /latency/<milliseconds>`. For a
+provider with rules, see `tests.simulator`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _BODY = (
     b'{"access_token":"ya29.%016x' + b"a" * 200 + b'","expires_in":3600,"refresh_token":"1//%016x' + b"r" * 84 + b'",'
     b'"scope":"read","token_type":"Bearer"}'
 )
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-    _BODY % (0, 0)
-) + _BODY
+_ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_BODY % (0, 0)) + _BODY
+)
 
 
 class TokenEndpoint:

@@ -1,7 +1,8 @@
 """`engine`: refreshes a second through real Celery worker processes, beside the design everybody writes first.
 
-Ours is what `celery -A worker worker` does, with spool, audit row and every check on; beside it `tests.benchmarks.naive`. Both
-talk to the same provider process and the same PostgreSQL and Redis servers. Counted from the first answer stored to the last.
+Ours is what `celery -A worker worker` does, with spool, audit row and every check on; beside it
+`tests.benchmarks.naive`. Both talk to the same provider process and the same PostgreSQL and Redis servers. Counted from
+the first answer stored to the last.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -192,7 +194,9 @@ def run(effort: Effort) -> list[Section]:
         stage.populate(count // 2, provider=SIMULATED, refresh_tokens=[a["refresh_token"] for a in answers])
         environment = _naive_tables(stage, provider.token_uri, redis.url, few)
 
-        worker = stack.enter_context(_celery(stage.home, ("-A", "worker", "worker", "-c", str(DRAINS)), stage.environment))
+        worker = stack.enter_context(
+            _celery(stage.home, ("-A", "worker", "worker", "-c", str(DRAINS)), stage.environment)
+        )
         ours = Ours(stage, worker, DRAINS)
         ours.run(min(count, 1000))
         figures = []
@@ -202,11 +206,15 @@ def run(effort: Effort) -> list[Section]:
             with _celery(stage.home, pool, environment) as naive_worker:
                 naive = Naive(environment, naive_worker)
                 naive.run(min(few, 100))
-                best = _in_turns({"ours": lambda: ours.run(count), "naive": lambda n=naive: n.run(few)}, rounds=3)
+                best = _in_turns({"ours": partial(ours.run, count), "naive": partial(naive.run, few)}, rounds=3)
             figures += _figures(latency, processes, best["ours"], best["naive"])
         pace = ours.run(count // 2, SIMULATED)
-        figures.append(Figure("ours, with the simulator as provider", pace.per_second, "/s", note="the simulator's pace"))
-    return [Section("engine", "Refreshes through Celery worker processes: claimed, sent, sealed, stored, audited", figures)]
+        figures.append(
+            Figure("ours, with the simulator as provider", pace.per_second, "/s", note="the simulator's pace")
+        )
+    return [
+        Section("engine", "Refreshes through Celery worker processes: claimed, sent, sealed, stored, audited", figures)
+    ]
 
 
 def _in_turns(contenders: Mapping[str, Callable[[], Pace]], rounds: int) -> dict[str, Pace]:
@@ -223,9 +231,13 @@ def _figures(latency: int, processes: int, ours: Pace, naive: Pace) -> list[Figu
     ratio = ours.per_second / naive.per_second
     figures = [
         Figure(f"naive, {processes} processes, provider {latency} ms", naive.per_second, "/s"),
-        Figure(f"ours, {DRAINS} processes, provider {latency} ms", ours.per_second, "/s", ratio, "naive", at_least(30, 15)),
+        Figure(
+            f"ours, {DRAINS} processes, provider {latency} ms", ours.per_second, "/s", ratio, "naive", at_least(30, 15)
+        ),
     ]
     if latency == 0:
         less = naive.cpu_us / ours.cpu_us
-        figures.append(Figure("… CPU of the workers a refresh", ours.cpu_us, "µs", less, "less than naive", at_least(25)))
+        figures.append(
+            Figure("… CPU of the workers a refresh", ours.cpu_us, "µs", less, "less than naive", at_least(25))
+        )
     return figures

@@ -123,7 +123,9 @@ class Stage:
             for n in range(count)
         ]
         with self.connect() as connection, connection.transaction():
-            connection.execute("SET LOCAL session_replication_role = replica")  # no foreign keys to be checked row by row
+            connection.execute(
+                "SET LOCAL session_replication_role = replica"
+            )  # no foreign keys to be checked row by row
             for number, (table, columns) in enumerate(_TABLES.items()):
                 copy = f"COPY evergrant.{table} ({', '.join(columns)}) FROM STDIN".encode()
                 with connection.cursor().copy(copy) as sink:

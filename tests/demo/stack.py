@@ -19,6 +19,7 @@ from tests.demo.home import Home
 from tests.demo.services import Service, Supervisor
 from tests.simulator import SimulatorProcess
 from tests.simulator.config import ProviderConfig
+from vault import Maintenance
 from vault.testing.servers import EmbeddedPostgres, EmbeddedRedis
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -97,7 +98,7 @@ class Stack:
             self.postgres = exits.enter_context(EmbeddedPostgres.start())
             self.redis = exits.enter_context(EmbeddedRedis.start())
             self.settings = self._settings()
-            self.run("schema", "vault.cli", "db", "upgrade")
+            self._make_schema()
             exits.callback(self._stop_services)
             self._exits = exits.pop_all()
         return self
@@ -155,6 +156,11 @@ class Stack:
     def keyring(self) -> Path:
         """The file with the master keys."""
         return self.home.path / "keyring.json"
+
+    def _make_schema(self) -> None:
+        maintenance = Maintenance.from_env(self.settings)
+        maintenance.upgrade_schema()
+        maintenance.close()
 
     def _stop_services(self) -> None:
         """Without good-byes: everything they work on goes with them."""

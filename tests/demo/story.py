@@ -163,7 +163,7 @@ class Story:
             self.happened.redis_keys_flushed = int(keys)
             before = self.books.counts().refreshes
             self._await("refreshes after the flush", lambda: self.books.counts().refreshes > before)
-            say(f"{keys} keys gone; refreshes go on, because the database is the truth")
+            say(f"{keys} keys gone; the database knows what is due")
 
     def _new_key(self) -> None:
         """A new master key in the keyring file, a rewrap, and the old key destroyed."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -18,7 +16,6 @@ from tests.simulator import Oracle, Steering
 from tests.simulator.client import consent
 from vault import Maintenance, Vault
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 NOBODY_HERE = "redis://127.0.0.1:1/0"
 DEADLINE_S = 3.0
 """For one request; short, since some tests wait for it, and long enough for a busy machine."""
@@ -170,7 +167,7 @@ class House:
 
     def finds(self, statement: str) -> bool:
         """Whether a query finds any row."""
-        return bool(self.sql(f"SELECT FROM ({statement}) AS found LIMIT 1"))
+        return bool(self.sql(f"SELECT 1 AS one FROM ({statement}) AS found LIMIT 1"))
 
     def row(self, connection_id: UUID) -> dict[str, Any]:
         """Everything about a connection: its grant, its schedule, and ``wait``, the time until its next try."""
@@ -212,18 +209,3 @@ class House:
     def expire_leases(self) -> None:
         """Let every lease run out, as it would after a crash."""
         self.sql("UPDATE evergrant.schedule SET lease_until = now() WHERE lease_until > now()")
-
-    # ---------------------------------------------------------------------------------------------- another process
-
-    def run(self, *steps: str) -> subprocess.CompletedProcess[str]:
-        """Run a worker in a process of its own, with ``worker`` at hand; what it prints comes back."""
-        code = "\n".join(["import os, signal", "from vault import Maintenance", "worker = Maintenance.from_env()", *steps])
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=CHECKOUT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(300)  # some twenty processes start in each test: a busy machine takes its time
 SHORT = ("--owners", "40", "--seconds", "6", "--token-life", "6")
 GONE_WAIT = 30.0  # seconds: what was killed with the demo may be granted half of them to end
 

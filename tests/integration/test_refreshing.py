@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from tests.integration import victims
 from tests.integration.house import DEADLINE_S, ROTATIONS, SECOND, House
 from tests.integration.waiting import until
 from tests.simulator import SimulatorProcess
@@ -350,7 +351,7 @@ def test_a_late_answer_beside_a_row_in_other_hands_is_kept_and_taken_in(build: C
     assert house.state(each) == ("active", None)
     assert house.events(each) == ["oauth.candidate_kept", "oauth.in_doubt", "oauth.candidate_adopted"]
     assert house.arrivals(each) == 2, "the candidate was used, and nothing was sent for it"
-    first = house.oracle.answers(house.account(each))[1]
+    _, first, _ = [a for a in house.oracle.answers(house.account(each)) if a.origin.provider == house.far_side]
     assert house.vault.get(each).access_token.reveal() == first.access_token
     house.make_due(each)
     assert house.worker.refresh_scan().refreshed == 1, "and it is of a lineage that lives"
@@ -414,20 +415,6 @@ def test_scopes_that_changed_while_refreshing_are_seen(house: House) -> None:
 
 # ------------------------------------------------------------------------------------------------------ killed workers
 
-KILL_ITSELF = "os.kill(os.getpid(), signal.SIGKILL)"
-
-
-def _dies_reading(connection_id: UUID) -> list[str]:
-    """Steps after which a process kills itself when the answer for one connection has come."""
-    return [
-        "from vault.oauth.endpoint import OAuthEndpoint",
-        "read = OAuthEndpoint.read",
-        "def sabotaged(self, provider, exchange):",
-        f"    if str(exchange.tag.claim.connection_id) == '{connection_id}': {KILL_ITSELF}",
-        "    return read(self, provider, exchange)",
-        "OAuthEndpoint.read = sabotaged",
-    ]
-
 
 def test_a_connection_that_kills_its_worker_is_quarantined_after_three_while_the_others_go_on(
     build: Callable[..., House],
@@ -435,10 +422,8 @@ def test_a_connection_that_kills_its_worker_is_quarantined_after_three_while_the
     house = build(rotation="none")
     poison, *others = house.connect_many(5)
     house.make_due(poison, *others)
-    steps = [*_dies_reading(poison), "worker.refresh_scan()"]
     kills = 0
-    while (ended := house.run(*steps)).returncode != 0:
-        assert ended.returncode == -9, ended.stderr
+    while victims.exit_code(victims.scan_and_die_reading, house.environment, poison) == victims.KILLED:
         kills += 1
         assert kills <= 3
         house.expire_leases()
@@ -460,7 +445,7 @@ def test_a_connection_that_kills_its_worker_is_quarantined_after_three_while_the
     assert house.arrivals(poison) == asked, "nobody who waits for its token makes it kill another worker"
     house.vault.close()
     house.make_due(poison)
-    assert house.run(*steps).returncode == -9
+    assert victims.exit_code(victims.scan_and_die_reading, house.environment, poison) == victims.KILLED
     house.expire_leases()
     house.worker.refresh_scan()
     assert house.row(poison)["wait"] > 59 * MINUTE, "the claim that killed it had put it off"
@@ -472,28 +457,21 @@ def test_a_connection_that_kills_its_worker_is_quarantined_after_three_while_the
 def test_an_answer_in_the_spool_of_a_killed_process_is_brought_home(house: House) -> None:
     each = house.connect()
     house.make_due(each)
-    spooled = [
-        "from vault.spool import FileSpool",
-        "append = FileSpool.append",
-        "def sabotaged(self, kept):",
-        "    append(self, kept)",
-        f"    {KILL_ITSELF}",
-        "FileSpool.append = sabotaged",
-    ]
-    assert house.run(*spooled, "worker.refresh_scan()").returncode == -9
+    assert victims.exit_code(victims.scan_and_die_after_spooling, house.environment) == victims.KILLED
     assert house.row(each)["version"] == 1
     house.worker.refresh_scan()  # also while the dead one's lease still holds
     assert house.state(each) == ("active", None)
     assert house.presented(each) == [1, 0]
     assert house.vault.get(each).access_token.reveal() == house.newest_answer(each)
     assert house.events(each) == ["oauth.refreshed"]
-    assert list((house.home / "spool").glob("*.spool")) == []
+    house.worker.close()
+    assert list((house.home / "spool").iterdir()) == []
 
 
 def test_an_answer_that_dies_with_its_process_is_flagged_with_evidence(house: House) -> None:
     each = house.connect()
     house.make_due(each)
-    assert house.run(*_dies_reading(each), "worker.refresh_scan()").returncode == -9
+    assert victims.exit_code(victims.scan_and_die_reading, house.environment, each) == victims.KILLED
     house.expire_leases()
     house.worker.refresh_scan()
     assert house.state(each) == ("in_doubt", "answer_lost")
@@ -550,12 +528,13 @@ def test_answers_are_held_while_sessions_are_being_cut(house: House) -> None:
     for each in ids:
         house.fault("slow", each, delay=0.5)
     house.make_due(*ids)
+    house.sql("CREATE SEQUENCE evergrant.deaths")  # which no rollback takes back
     house.sql(
         "CREATE FUNCTION evergrant.die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+        " PERFORM nextval('evergrant.deaths'); PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
     )
     house.sql("CREATE TRIGGER die AFTER INSERT ON evergrant.audit EXECUTE FUNCTION evergrant.die()")
-    killed = "SELECT FROM pg_stat_database WHERE datname = current_database() AND sessions_killed >= 3"
+    killed = "SELECT FROM evergrant.deaths WHERE last_value >= 3"
     with ThreadPoolExecutor(1) as threads:
         scanning = threads.submit(house.worker.refresh_scan)
         until(lambda: house.finds(killed))  # each session that stores them dies of it

@@ -1,4 +1,4 @@
-"""Time: it jumps to the next instant at which something can become different, and never over work that nothing keeps from being done."""
+"""Time jumps to the next instant at which something can become different, never over work that nothing hinders."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _canonical(state: State) -> State:
 
 
 def _in_a_circle(forward: dict[State, list[State]]) -> State | None:
-    """A state from which, without any fault, no ending need ever come; found by taking endings away until none is left."""
+    """A state from which, without any fault, no ending need ever come; what is left when endings are taken away."""
     open_ways = {state: len(ways) for state, ways in forward.items()}
     into: dict[State, list[State]] = {}
     for state, ways in forward.items():
@@ -108,7 +108,8 @@ def _story(world: World, came_from: dict[State, State | None], last: State) -> l
     while (before := came_from[path[-1]]) is not None:
         path.append(before)
     path.reverse()
-    state, story = path[0], []
+    state = path[0]
+    story: list[str] = []
     for wanted in path[1:]:
         move = next(m for m in world.moves(state) if _canonical(m.state) == wanted)
         story.append(f"{len(story) + 1:3}. {move.what}")

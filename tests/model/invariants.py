@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.model.provider import Mode, accepted, is_accepted
+from tests.model.provider import Mode, accepted
 from tests.model.rules import Decisions
 from tests.model.state import Family, Phase, State, Violation, Worker
+from tests.model.store import holds_a_live_token
 from vault.model import Status
 from vault.provider import Rotation
 
@@ -59,9 +60,8 @@ def at_every_step(mode: Mode, state: State, *, forgiving: bool) -> None:
     if row.status is Status.NEEDS_RECONNECT and forgiving and family is not Family.KILLED:
         raise Violation("I5", "a grant is given up that the provider would have gone on with")
     quiet = row.lease <= 0 and row.intent is None and row.status is Status.ACTIVE
-    if quiet and family is Family.ALIVE and row.token is not None:
-        if not is_accepted(mode, state.tokens, state.families, row.token):
-            raise Violation("I3", f"the row is well, but the provider no longer takes its T{row.token}")
+    if quiet and family is Family.ALIVE and not holds_a_live_token(mode, state):
+        raise Violation("I3", f"the row is well, but the provider no longer takes its T{row.token}")
 
 
 def at_the_end(mode: Mode, state: State) -> None:
@@ -80,9 +80,8 @@ def at_the_end(mode: Mode, state: State) -> None:
             raise Violation("I4", "needs_reconnect without a lost answer")
     if row.status is Status.DISCONNECTED and live:
         raise Violation("I6", f"disconnected, and never revoked: {_names(live)}")
-    if row.status is Status.ACTIVE and family is Family.ALIVE and row.token is not None:
-        if not is_accepted(mode, state.tokens, state.families, row.token):
-            raise Violation("I3", f"the row ends well, but the provider no longer takes its T{row.token}")
+    if row.status is Status.ACTIVE and family is Family.ALIVE and not holds_a_live_token(mode, state):
+        raise Violation("I3", f"the row ends well, but the provider no longer takes its T{row.token}")
 
 
 def is_forgiving(mode: Mode) -> bool:

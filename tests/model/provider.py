@@ -1,4 +1,4 @@
-"""The provider's side: what presenting a refresh token comes to, by rotation mode. ``test_provider`` holds it to the simulator's."""
+"""The provider's side: what presenting a refresh token comes to; ``test_provider`` holds it to the simulator's."""
 
 from __future__ import annotations
 
@@ -76,4 +76,4 @@ def revoke(mode: Mode, tokens: tuple[Token, ...], families: tuple[Family, ...], 
 
 
 def _end(families: tuple[Family, ...], consent: int, how: Family) -> tuple[Family, ...]:
-    return families[: consent - 1] + (how,) + families[consent:]
+    return (*families[: consent - 1], how, *families[consent:])

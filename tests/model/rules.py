@@ -1,4 +1,4 @@
-"""The decisions of ``vault.policy``, as an object that can be broken on purpose, and asked in the model's relative time."""
+"""The decisions of ``vault.policy``, as an object that can be broken on purpose and asked in relative time."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ class Rules:
     """A claim taken ahead of time leaves the row due, so that its doubt is found when its lease is over."""
     revives: bool = True
     """A candidate for a grant given up makes it claimable again."""
+    forgets_stored: bool = True
+    """What is put into the row is no candidate any more."""
     revokes_candidates: bool = True
     """Disconnecting hands candidates to revocation too."""
 

@@ -1,8 +1,8 @@
 """The state of the whole world of one connection, small enough to be hashed millions of times.
 
-Every instant is relative to now, in microseconds, and is forgotten once it is too long ago to matter; so two histories that
-differ only in what nobody can see any more are one state. For the same reason epochs and versions, which are only ever compared
-with the row's, are kept as "is the row's" and "is not".
+Every instant is relative to now, in microseconds, and is forgotten once it is too long ago to matter; so two histories
+that differ only in what nobody can see any more are one state. For the same reason epochs and versions, which are only
+ever compared with the row's, are kept as "is the row's" and "is not".
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from vault.claims import Verdict
 from vault.model import Status
-
 
 FREE = -5_000_000
 """Lease end of a row that has been in nobody's hands for as long as anybody asks: one scan."""
@@ -132,7 +131,7 @@ class Worker(NamedTuple):
     answer: int | None = None
     """The refresh token in the answer; None: ``invalid_grant``."""
     blind: bool = False
-    """When it claimed or sent, a live answer lay with a worker that had slept through its lease, which no rule can tell from a dead one."""
+    """When it claimed or sent, a live answer lay with a sleeper, which no rule can tell from a dead process."""
     held: Held | None = None
     end: End | None = None
     orphans: tuple[Held, ...] = ()

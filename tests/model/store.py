@@ -13,7 +13,7 @@ ENDED = (Status.NEEDS_RECONNECT, Status.DISCONNECTED)
 
 
 def is_scheduled(state: State) -> bool:
-    """Whether the row will be claimed some time; a healthy one whose rounds are over is left alone, which ends the story."""
+    """Whether the row will be claimed some time; a healthy one whose rounds are over is not, which ends the story."""
     row = state.row
     if row.due is None or row.lease > 0 or row.status in ENDED or row.token is None:
         return False
@@ -62,14 +62,14 @@ def settle(decisions: Decisions, state: State, held: Held) -> tuple[State, bool]
     fits = row.token == held.parent and held.version and row.consent == held.consent
     if not fits or row.status is Status.DISCONNECTED:
         return state._replace(row=row), False
-    return _put(state._replace(row=row), held), True
+    return _put(decisions, state._replace(row=row), held), True
 
 
 def settle_late(decisions: Decisions, mode: Mode, state: State, held: Held) -> tuple[State, Place]:
     """S5 for what did not fit, under the row's lock."""
     place = decisions.place(held, state.row)
     if place is Place.ROW:
-        return _reschedule(decisions, _put(state, held), held), place
+        return _reschedule(decisions, _put(decisions, state, held), held), place
     if place is Place.CANDIDATE:
         return _keep_candidate(decisions, state, held), place
     if place is Place.REVOKE:
@@ -113,7 +113,7 @@ def adopt(decisions: Decisions, state: State, taken: Taken) -> tuple[State, bool
         return state, False
     newest, *others = row.candidates
     state = state._replace(row=row._replace(candidates=tuple(others)))
-    after = _reschedule(decisions, _put(state, newest), newest)
+    after = _reschedule(decisions, _put(decisions, state, newest), newest)
     if newest.parent != taken.parent:  # of another lineage: whether it lives is seen by using it
         after = after._replace(row=after.row._replace(due=0), rounds=max(after.rounds, 1))
     return after, True
@@ -162,8 +162,10 @@ def holds_a_live_token(mode: Mode, state: State) -> bool:
     return token is not None and is_accepted(mode, state.tokens, state.families, token)
 
 
-def _put(state: State, held: Held) -> State:
+def _put(decisions: Decisions, state: State, held: Held) -> State:
     row = state.row._replace(status=Status.ACTIVE, token=held.token, expires=held.expires)
+    if decisions.rules.forgets_stored:
+        row = row._replace(candidates=tuple(c for c in row.candidates if c.token != held.token))
     state = state._replace(row=row, stored=state.stored | 1 << held.token, rounds=max(0, state.rounds - 1))
     return outdated(state, version=True)
 

@@ -1,4 +1,4 @@
-"""What can happen next: the steps of two workers, of the network, of the provider and of the owner, and everything that can fail."""
+"""What can happen next: the steps of two workers, the network, the provider and the owner, and all that can fail."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ class World:
         life_left = self.decisions.life - self.decisions.next
         row = Row(Status.ACTIVE, 1, 0, life_left, 0, FREE)
         workers = (Worker(), Worker())
-        return State(row, workers, (Token(1, None),), (Family.ALIVE,), self.setting.rounds, self.setting.faults, stored=1)
+        return State(
+            row, workers, (Token(1, None),), (Family.ALIVE,), self.setting.rounds, self.setting.faults, stored=1
+        )
 
     def moves(self, state: State) -> Iterator[Move]:
         """Everything that can happen next."""
@@ -159,7 +161,9 @@ class World:
         assert taken is not None
         step, end = self.decisions.after_claim(taken)
         if step is Step.ADOPT:
-            yield Move(f"{name} will adopt a candidate", False, _with(state, i, w._replace(phase=Phase.ADOPTING, blind=False)))
+            yield Move(
+                f"{name} will adopt a candidate", False, _with(state, i, w._replace(phase=Phase.ADOPTING, blind=False))
+            )
         elif end is not None:
             yield Move(f"{name} decides to wait: {_said(end)}", False, _with(state, i, _ending(w, end)))
         elif found := self._overlooked(state, i, taken):

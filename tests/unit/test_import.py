@@ -31,9 +31,9 @@ seen = []
 def watch(event, arguments):
     if event.startswith(("socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.system")):
         seen.append(event)
-    if event == "open" and isinstance(arguments[1], str) and arguments[1].strip("rbtU") and "__pycache__" not in str(arguments[0]):
-        seen.append(f"open {arguments[0]} {arguments[1]}")
-    if event in ("os.mkdir", "os.remove", "os.rename", "os.truncate", "os.putenv") and "__pycache__" not in str(arguments):
+    writes = event == "open" and isinstance(arguments[1], str) and arguments[1].strip("rbtU")
+    changes = event in ("os.mkdir", "os.remove", "os.rename", "os.truncate", "os.putenv")
+    if (writes or changes) and "__pycache__" not in str(arguments):
         seen.append(f"{event} {arguments}")
 sys.addaudithook(watch)
 before, begun = set(sys.modules), time.process_time()
@@ -80,7 +80,7 @@ def test_importing_with_everything_it_needs_reaches_out_to_nobody() -> None:
 
 def test_importing_costs_under_150_ms_beyond_what_others_cost(third_parties: list[str]) -> None:
     """The best of several runs, in processor time: what it costs when nothing else gets in its way."""
-    runs = [watched(third_parties)["seconds"] for _ in range(5)]
+    runs = [watched(third_parties)["seconds"] for _ in range(3)]
     assert min(runs) < 0.150, runs
 
 

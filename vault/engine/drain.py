@@ -103,7 +103,9 @@ class Drain:
         self._outcomes: Counter[str] = Counter()
         self._claimed = 0
         self._clock: tuple[datetime, float] | None = None
-        self._spool_writable = False
+        self._spool_writable = True
+        self.settled = True
+        """False: some answers were left to the spool. Also told when a run ends with an error."""
 
     # ------------------------------------------------------------------------------------------------- entrances
 
@@ -140,16 +142,16 @@ class Drain:
             self._drop(provider, policy.give_back(claim), "given_back")
         while self._tools.transport.in_flight:
             self._hear(POLL)
-        settled = self._writer.finish(HOLD)
+        self.settled = self._writer.finish(HOLD)
         refreshes.labels("stored").inc(self._writer.stored)
-        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), settled, backlog=False)
+        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), self.settled, backlog=False)
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
     def _loop(self, supply: _Supply, until: float) -> None:
         transport, monotonic = self._tools.transport, self._tools.monotonic
         while True:
-            open_ended = monotonic() < until
+            open_ended = self._spool_writable and monotonic() < until
             supply.ask(self._load, len(self._ready), open_ended)
             batch = supply.take()
             if batch:
@@ -165,14 +167,19 @@ class Drain:
                 supply.wait(POLL)
 
     def _take_suspects(self, until: float) -> None:
-        """Take rows whose claims ended without a word one at a time: whichever kills us now is known by name."""
+        """Take rows whose claims ended without a word one at a time: whichever kills us now is known by name.
+
+        One at least, also when a backlog has used up the time.
+        """
         monotonic = self._tools.monotonic
-        while monotonic() < until:
+        while True:
             before = monotonic()
             claim = self._tools.store.claim_suspect(_singles(self._tools))
             if claim is None:
                 return
             self._alone(claim, before)
+            if monotonic() >= until:
+                return
 
     def _alone(self, claim: Claim | None, asked_at: float) -> None:
         if claim is None:

@@ -38,7 +38,7 @@ _exchanging: ContextVar[bool] = ContextVar("exchanging", default=False)
 _LOG = logging.getLogger("requests_oauthlib.oauth2_session")
 
 
-def _not_ours(record: logging.LogRecord) -> bool:
+def _not_ours(_: logging.LogRecord) -> bool:
     return not _exchanging.get()
 
 

@@ -85,7 +85,7 @@ class _Transfer:
         curl.setopt(pycurl.WRITEFUNCTION, self._write)
 
     def _read(self, size: int) -> bytes | int:
-        """Give libcurl the body, which it asks for as it sends: a process that was paused until now must not any more."""
+        """Give libcurl the body, which it asks for as it sends: a process paused until now must not any more."""
         if self.monotonic() > self.send_until:
             self.too_late = True
             return pycurl.READFUNC_ABORT

@@ -30,7 +30,6 @@ REMEMBERED_CONNECTIONS = 100_000
 """Connections whose data key was at hand a moment ago: those are read without it (LIMITS: 13 % less)."""
 _ENDED = (Status.NEEDS_RECONNECT, Status.DISCONNECTED)
 
-_FRESH_IN_A_LOT = 256  # a prometheus counter costs a lock and five look-ups; the common end of get() is counted in lots
 _FRESH, _STALE, _WAITED = gets.labels("fresh"), gets.labels("stale"), gets.labels("waited")
 _PENDING, _RECONNECT, _UNKNOWN = gets.labels("pending"), gets.labels("reconnect"), gets.labels("unknown")
 
@@ -79,7 +78,6 @@ class Access:
         self._refresh_here = refresh_here
         self._rung: OrderedDict[UUID, float] = OrderedDict()
         self._known = OrderedDict[int, _Known]()  # by UUID.int: hashing a UUID costs four times hashing its int
-        self._fresh = 0
 
     def get(self, connection_id: UUID, min_ttl: timedelta) -> Token:
         """Answer with a token; see ``Vault.get``."""
@@ -88,11 +86,8 @@ class Access:
         if not _suffices(row, min_ttl):
             return self._refreshed(row, min_ttl)
         if row.stale_at > row.now:
-            self._fresh += 1  # two threads may lose one between them: it is a statistic
-            if self._fresh >= _FRESH_IN_A_LOT:
-                self._count_fresh()
+            _FRESH.inc()
         else:
-            self._count_fresh()
             _STALE.inc()
             self._ring(connection_id)
         return self._open(read)
@@ -119,14 +114,15 @@ class Access:
         if found is None or found[0].tenant != self._tenant:
             _UNKNOWN.inc()
             raise UnknownConnection(connection_id)
-        if known is None or key is None:
+        if known is None:
             return self._with(*found)
-        return _Read(found[0], None, key, known.bound)
+        return _Read(*found, key, known.bound)
 
     def _with(self, row: SealedToken, record: DataKeyRecord | None) -> _Read:
         known = self._known.get(row.connection_id.int)
-        bound = known.bound if known else context(row.tenant, row.connection_id, ACCESS_TOKEN)
-        return _Read(row, record, None, bound)
+        if known is None:
+            return _Read(row, record, None, context(row.tenant, row.connection_id, ACCESS_TOKEN))
+        return _Read(row, record, self._keyring.cached(known.data_key_id), known.bound)
 
     def _open(self, read: _Read) -> Token:
         row, record, key, bound = read
@@ -150,10 +146,6 @@ class Access:
         if len(self._known) > REMEMBERED_CONNECTIONS:
             self._known.popitem(last=False)
 
-    def _count_fresh(self) -> None:
-        fresh, self._fresh = self._fresh, 0
-        _FRESH.inc(fresh)
-
     # -------------------------------------------------------------------------------------------------- refreshing
 
     def _refreshed(self, first: SealedToken, min_ttl: timedelta) -> Token:
@@ -172,6 +164,8 @@ class Access:
             pause = min(LONGEST_LOOK_S, pause * 1.5)
             read = self._read(row.connection_id)
             row = read.row
+            if row.status in _ENDED:
+                break
             if row.version != first.version or _suffices(row, min_ttl):
                 _WAITED.inc()
                 return self._open(read)

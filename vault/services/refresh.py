@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from vault.claims import Overdue
+from vault.claims import Kept, Overdue
 from vault.engine.drain import Drain, Tally, Tools
 from vault.engine.writer import settle_late
 from vault.errors import StoreUnavailable
@@ -29,12 +29,19 @@ class Refreshing:
             budget: after this no more rows are claimed; what is in flight then takes a request deadline more.
         """
         self.recover()
-        tally = Drain(self._tools, self._max_in_flight).run(budget)
-        return self._after(tally)
+        drain = Drain(self._tools, self._max_in_flight)
+        try:
+            return drain.run(budget)
+        finally:
+            self._let_go(drain)
 
     def one(self, connection_id: UUID) -> Tally:
         """Refresh one connection ahead of everything else; a claim of somebody else's is left alone."""
-        return self._after(Drain(self._tools, 1).run_one(connection_id))
+        drain = Drain(self._tools, 1)
+        try:
+            return drain.run_one(connection_id)
+        finally:
+            self._let_go(drain)
 
     def recover(self) -> int:
         """Settle the answers of dead processes on this machine (S8); returns how many were."""
@@ -43,20 +50,30 @@ class Refreshing:
             remaining = list(orphan.records)
             try:
                 for kept in orphan.records:
-                    settle_late(self._tools.store, kept)
-                    remaining.remove(kept)
-                    settled += 1
+                    if self._bring_home(kept):
+                        remaining.remove(kept)
+                        settled += 1
             except StoreUnavailable:
                 log.warning("spool.waiting", records=len(remaining))
             finally:
                 orphan.finish(remaining)
         return settled
 
+    def _bring_home(self, kept: Kept) -> bool:
+        try:
+            settle_late(self._tools.store, kept)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  # a record that can never be stored must not keep all others waiting
+            log.error("spool.unsettled", connection_id=str(kept.connection_id), error=type(error).__name__)
+            return False
+        return True
+
     def overdue(self) -> Overdue:
         """What is due now and in nobody's hands."""
         return self._tools.store.overdue([provider.name for provider in self._tools.providers.all()])
 
-    def _after(self, tally: Tally) -> Tally:
-        if not tally.settled:
+    def _let_go(self, drain: Drain) -> None:
+        """Leave what a run gave up holding to the next scan, whosever it is; while the file is ours nobody looks at it."""
+        if not drain.settled:
             self._tools.spool.release()
-        return tally

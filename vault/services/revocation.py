@@ -8,7 +8,7 @@ from vault import policy
 from vault.claims import Revocation
 from vault.engine.drain import Tools
 from vault.envelope import context, open_envelope
-from vault.errors import CannotOpen, UnknownProvider
+from vault.errors import CannotOpen, KeyUnavailable, UnknownProvider
 from vault.keyring import Keyring
 from vault.outcome import Exchange
 from vault.ports import RevocationStore
@@ -50,6 +50,8 @@ class Revoking:
             return self._end(revocation, "provider_unknown")
         except CannotOpen:
             return self._end(revocation, "cannot_open")
+        except KeyUnavailable:  # of one tenant or owner; the others' are not to wait for it
+            return self._later(revocation)
         deadline = policy.timing(self._tools.policy, provider).deadline
         request = self._tools.endpoint.revoke_request(provider, token, revocation, deadline)
         if request is None:
@@ -64,9 +66,10 @@ class Revoking:
             return self._end(revocation, "revoked")
         if exchange.status in (400, 404):
             return self._end(revocation, "unknown_to_provider")
-        if revocation.attempt >= TRIES:
-            return self._end(revocation, "given_up")
-        return 0
+        return self._later(revocation)
+
+    def _later(self, revocation: Revocation) -> int:
+        return self._end(revocation, "given_up") if revocation.attempt >= TRIES else 0
 
     def _end(self, revocation: Revocation, outcome: str) -> int:
         self._store.end_revocation(revocation, outcome)

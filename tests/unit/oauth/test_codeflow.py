@@ -279,7 +279,7 @@ def test_silence_is_not_waited_for_either(
     assert refused(provider, code).reason == "provider_unreachable"
 
 
-# --------------------------------------------------------------------------------------------------------------- secrecy
+# -------------------------------------------------------------------------------------------------------------- secrecy
 
 
 def test_no_log_not_even_the_most_talkative_tells_a_secret(
@@ -289,10 +289,8 @@ def test_no_log_not_even_the_most_talkative_tells_a_secret(
     caplog.set_level(logging.DEBUG)
     for name in ("requests_oauthlib", "oauthlib", "urllib3", "requests"):
         caplog.set_level(logging.DEBUG, name)
-    for method in ClientAuth:
-        answer = fetch(replace(provider, client_auth=method), agreed(provider)) if method is not ClientAuth.NONE else None
-        if answer is None:
-            continue
+    for method in (ClientAuth.BASIC, ClientAuth.BODY):
+        answer = fetch(replace(provider, client_auth=method), agreed(provider))
         assert answer.refresh_token is not None
         secret = client(provider).client_secret
         assert secret is not None

@@ -361,7 +361,7 @@ def test_a_kept_connection_that_died_before_is_replaced_and_the_request_arrives_
     def answer_and_end(connection: socket.socket, number: int) -> None:
         connection.sendall(OK)
         if number == 1:
-            end_it(connection)
+            end_it(connection, number)
 
     server = serve(answer_and_end)
     first = post(transport, server.uri)

@@ -1,0 +1,75 @@
+"""Workers that come to grief, each in a process of its own: they kill themselves as ``kill -9`` would.
+
+They are forked from a server that has imported everything already, so that one costs hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Concatenate, ParamSpec
+from uuid import UUID
+
+from vault import Maintenance
+from vault.claims import Kept
+from vault.oauth.endpoint import OAuthEndpoint
+from vault.outcome import Exchange, Outcome
+from vault.provider import Provider
+from vault.spool import FileSpool
+
+KILLED = -signal.SIGKILL
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
+
+P = ParamSpec("P")
+
+
+def exit_code(
+    victim: Callable[Concatenate[Mapping[str, str], P], None],
+    environment: Mapping[str, str],
+    *arguments: P.args,
+    **named: P.kwargs,
+) -> int:
+    """Run one of the below to its end; 0 when it came through."""
+    process = _processes.Process(target=victim, args=(dict(environment), *arguments), kwargs=named)
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None, "it hangs"
+    return process.exitcode
+
+
+def scan_and_die_reading(environment: Mapping[str, str], connection_id: UUID) -> None:
+    """Die when the answer for one connection has come."""
+    read = OAuthEndpoint.read
+
+    def sabotaged(self: OAuthEndpoint, provider: Provider, exchange: Exchange) -> Outcome:
+        if exchange.tag.claim.connection_id == connection_id:  # type: ignore[attr-defined]
+            _die()
+        return read(self, provider, exchange)
+
+    OAuthEndpoint.read = sabotaged  # type: ignore[method-assign]
+    _scan(environment)
+
+
+def scan_and_die_after_spooling(environment: Mapping[str, str]) -> None:
+    """Die between the disk and the database."""
+    append = FileSpool.append
+
+    def sabotaged(self: FileSpool, kept: Kept) -> None:
+        append(self, kept)
+        _die()
+
+    FileSpool.append = sabotaged  # type: ignore[method-assign]
+    _scan(environment)
+
+
+def _scan(environment: Mapping[str, str]) -> None:
+    worker = Maintenance.from_env(environment)
+    worker.refresh_scan()
+    worker.close()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
