@@ -5,6 +5,7 @@ Running no beat, or three, changes lateness by one scan at most: the rows say wh
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from vault import Cleanup, HealthCheck, Job, RefreshScan, Rewrap, RotateDataKeys, Settings
@@ -17,6 +18,8 @@ INTERVALS: dict[type[Job], str] = {
     Cleanup: "cleanup_interval_s",
 }
 """For each job on a schedule, the setting with its interval in seconds."""
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""Beat remembers nothing between two starts, so it begins with everything: one restarted each hour still rewraps."""
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -25,5 +28,5 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     for job, setting in INTERVALS.items():
         seconds: float = getattr(settings, setting)
         options = {"queue": job.lane, "expires": seconds}
-        entries[job.task] = {"task": job.task, "schedule": seconds, "options": options}
+        entries[job.task] = {"task": job.task, "schedule": seconds, "options": options, "last_run_at": LONG_AGO}
     return entries

@@ -99,6 +99,8 @@ class Kept(NamedTuple):
     expires_at: datetime
     next_at: datetime
     grant_ends_at: datetime | None
+    fragile: bool = False
+    """Its provider forgets this answer when the parent is sent again (``until_successor_used``)."""
 
     @property
     def version(self) -> int:

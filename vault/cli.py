@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import click
+import structlog
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -64,7 +65,8 @@ class _Output:
     def progress(self, what: str) -> Iterator[Callable[[Any], None]]:
         """Show that something is going on; yields what to tell it of each step."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(what)
             yield lambda step: bar.update(task, description=f"{what}: {_step(step)}")
 
@@ -78,6 +80,7 @@ def main(ctx: click.Context, *, as_json: bool) -> None:
 
     Settings come from VAULT_* in the environment; docs/configuration.md lists them.
     """
+    structlog.configure(logger_factory=_log_to_stderr)  # what a command prints may be read by a machine
     ctx.obj = _Output(as_json=as_json)
 
 
@@ -206,6 +209,10 @@ def rewrap(output: _Output) -> None:
 def cleanup(output: _Output, *, dry_run: bool) -> None:
     """Remove what has had its day."""
     output.facts(_maintenance().cleanup(dry_run=dry_run))
+
+
+def _log_to_stderr(*_: object) -> structlog.PrintLogger:
+    return structlog.PrintLogger(sys.stderr)
 
 
 def _maintenance() -> Maintenance:

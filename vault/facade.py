@@ -216,7 +216,7 @@ class Maintenance:
         return self._wiring.refreshing.scan(budget)
 
     def refresh(self, connection_id: UUID | str) -> Tally:
-        """Refresh one connection now, due or not; one that is backing off keeps its pace (``Vault.enqueue`` insists)."""
+        """Refresh one connection now, due or not; one backing off keeps its pace (``Vault.enqueue`` insists)."""
         return self._wiring.refreshing.one(_uuid(connection_id))
 
     def overdue(self) -> Overdue:

@@ -176,7 +176,8 @@ class Keyring:
         """Raise when the KMS does not give a tenant's key back, or, before there is one, a key made for the occasion.
 
         Raises:
-            KeyUnavailable: The KMS is away, refuses, or does not know the KEK: is it the one the database was made with?
+            KeyUnavailable: The KMS is away, refuses, or does not know the KEK: is it the one the database was made
+                with?
             CannotOpen: The wrapped key was damaged or moved.
         """
         record = self._store.current_tenant_key(tenant)

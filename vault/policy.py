@@ -70,6 +70,10 @@ def from_settings(settings: Settings) -> RefreshPolicy:
     )
 
 
+WINDOW_SHARE = 0.9
+"""Of a provider's replay window; the rest is for clocks, and for the time a request is on its way."""
+
+
 class Timing(NamedTuple):
     """How long one POST may take, and how long its claim holds."""
 
@@ -80,12 +84,13 @@ class Timing(NamedTuple):
 def timing(policy: RefreshPolicy, provider: Provider) -> Timing:
     """Deadline and lease for one provider.
 
-    A lost answer can only be asked for again within the provider's replay window, so for such a provider lease and scan
-    together must fit into it: the deadline gives way, the factor between deadline and lease never does.
+    A lost answer can only be asked for again within the provider's replay window, so for such a provider a lease, a
+    scan, and the deadline of the second request must fit into it: the deadline gives way, the factor between deadline
+    and lease never does.
     """
     deadline = policy.deadline
     if provider.rotation is Rotation.GRACE and provider.replay_window > ZERO:
-        room = (provider.replay_window * 0.9 - policy.scan) / policy.lease_factor
+        room = (provider.replay_window * WINDOW_SHARE - policy.scan) / (policy.lease_factor + 1)
         deadline = min(deadline, max(room, timedelta(seconds=1)))
     return Timing(deadline, deadline * policy.lease_factor)
 
@@ -171,9 +176,9 @@ def after_claim(policy: RefreshPolicy, provider: Provider, claim: Claim) -> Deci
     if claim.parent_fp is None:
         return Decision(Step.END, _without_refresh_token(claim))
     if claim.attempt > policy.quarantine_after and claim.status is not Status.QUARANTINED:
-        return Decision(Step.END, _quarantine(policy, claim))
-    if claim.candidate:
-        return ADOPT
+        return Decision(Step.END, _quarantine(policy, provider, claim))
+    if claim.candidate and provider.rotation is not Rotation.UNTIL_SUCCESSOR_USED:
+        return ADOPT  # else a replay is safe, and may already have made the provider forget the candidate
     now = claim.claimed_at
     if claim.doubt_since is None or replay_is_safe(provider, claim.doubt_since, now, timing(policy, provider).deadline):
         return SEND
@@ -231,9 +236,20 @@ def _without_refresh_token(claim: Claim) -> Verdict:
     return _reconnect(claim, "no_refresh_token")
 
 
-def _quarantine(policy: RefreshPolicy, claim: Claim) -> Verdict:
-    wait = policy.quarantine_wait
+def _quarantine(policy: RefreshPolicy, provider: Provider, claim: Claim) -> Verdict:
+    wait = _in_window(policy, provider, claim, claim.claimed_at, policy.quarantine_wait)
     return Verdict(claim, "connection.quarantined", Status.QUARANTINED, "kills_its_worker", wait, claim.failures, False)
+
+
+def _in_window(policy: RefreshPolicy, provider: Provider, claim: Claim, now: datetime, wait: timedelta) -> timedelta:
+    """Shorten a wait so that a refresh token in doubt is sent again while its provider still takes it."""
+    if provider.rotation is not Rotation.GRACE or claim.doubt_since is None:
+        return wait
+    ends = claim.doubt_since + provider.replay_window * WINDOW_SHARE
+    left = ends - now - policy.scan - timing(policy, provider).deadline
+    if now + timing(policy, provider).deadline > ends:
+        return wait  # it is too late for that
+    return min(wait, max(left, ZERO))
 
 
 def _doubt(claim: Claim, reason: str, wait: timedelta, failures: int) -> Verdict:
@@ -264,47 +280,47 @@ def after_outcome(
     Raises:
         ValueError: for ``Refreshed``, which is not an end without a token.
     """
-    failures = claim.failures + 1
-    wait = backoff(policy, failures, share)
+    wait = backoff(policy, claim.failures + 1, share)
     match outcome:
         case NotSent(cause):
-            return _postpone(claim, cause, wait)
+            return _postpone(claim, cause, _in_window(policy, provider, claim, now, wait))
         case Throttled(cause, retry_after):
-            return _postpone(claim, cause, max(wait, retry_after or policy.throttle_wait))
+            wait = max(wait, retry_after or policy.throttle_wait)
+            return _postpone(claim, cause, _in_window(policy, provider, claim, now, wait))
         case Misconfigured(code):
-            return _postpone(claim, code, max(wait, policy.operator_wait))
+            wait = max(wait, policy.operator_wait)
+            return _postpone(claim, code, _in_window(policy, provider, claim, now, wait))
         case Ambiguous(cause, retry_after):
-            return _doubt(claim, cause, _doubt_wait(policy, provider, claim, now, wait, retry_after), failures)
+            wait = _doubt_wait(policy, provider, claim, now, max(wait, retry_after or ZERO))
+            return _doubt(claim, cause, wait, claim.failures + 1)
         case StepNeeded(code):
             return _reconnect(claim, code)
         case Dead(code):
             return _reconnect(claim, "answer_lost" if claim.doubt_since else code)
         case Unknown(code):
-            identical = failures if claim.reason == code else 1
-            over = identical >= policy.unknown_limit and claim.expires_at <= now
-            return _reconnect(claim, code) if over else _postpone(claim, code, wait)._replace(failures=identical)
+            return _unknown(policy, provider, claim, code, now, wait)
         case _:
             raise ValueError("an answer is kept, not judged")
 
 
-def _doubt_wait(
-    policy: RefreshPolicy,
-    provider: Provider,
-    claim: Claim,
-    now: datetime,
-    wait: timedelta,
-    retry_after: timedelta | None,
-) -> timedelta:
+def _unknown(
+    policy: RefreshPolicy, provider: Provider, claim: Claim, code: str, now: datetime, wait: timedelta
+) -> Verdict:
+    identical = claim.failures + 1 if claim.reason == code else 1
+    if identical >= policy.unknown_limit and claim.expires_at <= now:
+        return _reconnect(claim, code)
+    return _postpone(claim, code, _in_window(policy, provider, claim, now, wait))._replace(failures=identical)
+
+
+def _doubt_wait(policy: RefreshPolicy, provider: Provider, claim: Claim, now: datetime, wait: timedelta) -> timedelta:
     """S6: at once where that is safe, inside the window, else shortly before the access token ends; then back off."""
-    if retry_after:
-        wait = max(wait, retry_after)
-    since = claim.doubt_since or claim.claimed_at
-    if provider.rotation is Rotation.GRACE:
-        left = since + provider.replay_window - now - 2 * timing(policy, provider).deadline
-        if left > ZERO:
-            return min(wait, left)
+    doubted = claim._replace(doubt_since=claim.doubt_since or claim.claimed_at)
+    since = doubted.doubt_since or now
+    if provider.rotation is Rotation.UNTIL_SUCCESSOR_USED:
+        # The first request may still be on its way; processed after the second, it would undo what that one gave.
+        return max(wait, claim.lease_until - now)
     if replay_is_safe(provider, since, now, timing(policy, provider).deadline):
-        return wait
+        return _in_window(policy, provider, doubted, now, wait)
     return max(wait, last_try_at(claim) - now)
 
 
@@ -336,13 +352,13 @@ def place(kept: Kept, row: Lineage | None) -> Place:
         return Place.REVOKE
     if row.refresh_fp == kept.refresh_fp and row.version >= kept.version:
         return Place.STORED
-    if row.refresh_fp == kept.parent_fp and row.version == kept.parent_version and not _in_other_hands(kept, row):
-        return Place.ROW
-    return Place.CANDIDATE
+    fits = row.refresh_fp == kept.parent_fp and row.version == kept.parent_version
+    return Place.ROW if fits and not _may_be_undone(kept, row) else Place.CANDIDATE
 
 
-def _in_other_hands(kept: Kept, row: Lineage) -> bool:
-    return row.leased and row.epoch != kept.epoch
+def _may_be_undone(kept: Kept, row: Lineage) -> bool:
+    """Whether a later claimant is sending the parent, or has sent it and thereby undone this answer."""
+    return row.epoch != kept.epoch and (row.leased or kept.fragile)
 
 
 def is_conclusive(verdict: Verdict, row: Lineage | None, *, candidates: bool, spooled: bool, client_id: str) -> bool:

@@ -57,6 +57,7 @@ def encode(kept: Kept) -> bytes:
         kept.refresh_envelope,
         kept.token_type.encode(),
         b"" if kept.scopes is None else b"=" + kept.scopes.encode(),
+        b"1" if kept.fragile else b"",
     )
     return head + b"".join([_PART.pack(len(part)) + part for part in parts])
 
@@ -66,7 +67,7 @@ def decode(body: bytes) -> Kept:
     try:
         connection, key, epoch, consent, version, sent, expires, due, ends = _HEAD.unpack_from(body)
         parts, offset = [], _HEAD.size
-        for _ in range(7):
+        for _ in range(8):
             (size,) = _PART.unpack_from(body, offset)
             offset += _PART.size + size
             parts.append(body[offset - size : offset])
@@ -74,7 +75,7 @@ def decode(body: bytes) -> Kept:
         raise ValueError("not a spool record") from error
     if offset != len(body):
         raise ValueError("not a spool record")
-    tenant, parent_fp, refresh_fp, access, refresh, token_type, scopes = parts
+    tenant, parent_fp, refresh_fp, access, refresh, token_type, scopes, fragile = parts
     try:
         sent_at, expires_at, next_at = (_instant(value) or _EPOCH for value in (sent, expires, due))
         ends_at = _instant(ends)
@@ -97,6 +98,7 @@ def decode(body: bytes) -> Kept:
         expires_at,
         next_at,
         ends_at,
+        fragile == b"1",
     )
 
 

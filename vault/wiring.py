@@ -79,8 +79,9 @@ class Wiring:
     @cached_property
     def _tools(self) -> Tools:
         return Tools(
-            store=self._store, transport=CurlTransport(self._settings.insecure_hosts, monotonic), endpoint=OAuthEndpoint(),
-            spool=self._spool, gate=LocalGate(monotonic), sealer=Sealer(self.keyring, self._policy),
+            store=self._store, transport=CurlTransport(self._settings.insecure_hosts, monotonic),
+            endpoint=OAuthEndpoint(), spool=self._spool, gate=LocalGate(monotonic),
+            sealer=Sealer(self.keyring, self._policy),
             providers=self._providers, policy=self._policy, monotonic=monotonic, jitter=random.random,
         )  # fmt: skip
 
@@ -103,7 +104,8 @@ class Wiring:
     def health(self) -> HealthChecking:
         """Looking at every part."""
         probes = {
-            "database": self.schema.check, "redis": self.doorbell.check, "kms": lambda: self.keyring.check(self._settings.tenant),
+            "database": self.schema.check, "redis": self.doorbell.check,
+            "kms": lambda: self.keyring.check(self._settings.tenant),
             "spool": self._spool.check,
         }  # fmt: skip
         return HealthChecking(probes, self.refreshing.overdue, lambda: datetime.now(UTC))

@@ -1,6 +1,8 @@
 """Celery as a doorbell: ``celery -A worker worker``, ``celery -A worker beat``, ``celery -A worker flower``."""
 
-from worker import process, pulse, tasks
+from worker import flower_guard, process, pulse, sign, tasks
 from worker.app import app
 
-__all__ = ["app", "process", "pulse", "tasks"]
+flower_guard.install()
+
+__all__ = ["app", "process", "pulse", "sign", "tasks"]

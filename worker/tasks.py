@@ -15,9 +15,9 @@ def refresh(connection_id: str) -> None:
 
 @app.task(name=RefreshScan.task)
 def refresh_scan() -> None:
-    """Refresh what is due; with more left than one drain takes, ring again."""
+    """Refresh what is due; with more left than one drain takes, ring again, which never waits for Redis."""
     if maintenance().refresh_scan().backlog:
-        refresh_scan.apply_async()
+        maintenance().ring(RefreshScan())
 
 
 @app.task(name=Rewrap.task)

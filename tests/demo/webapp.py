@@ -21,7 +21,7 @@ import requests
 
 from vault import Token, Vault
 
-PAUSE = 0.002
+PAUSE = 0.004
 """Seconds between two requests of a visitor."""
 USERS = 3
 """Further visitors, who show each token to the provider's API and wait for its answer."""

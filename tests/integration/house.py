@@ -1,4 +1,4 @@
-"""A whole Evergrant in this process: real PostgreSQL, the simulated provider over HTTP, and time that can be made to pass."""
+"""A whole Evergrant in this process: real PostgreSQL, the simulated provider over HTTP, and time that can pass."""
 
 from __future__ import annotations
 

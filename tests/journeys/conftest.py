@@ -10,7 +10,7 @@ import pytest
 from tests.integration.house import House
 from tests.simulator import SimulatorProcess
 
-LIFE_S = 6.0
+LIFE_S = 8.0
 """Of an access token: due for its refresh after half of it, so that nobody has to wait long."""
 
 

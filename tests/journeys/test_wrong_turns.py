@@ -29,6 +29,7 @@ from vault import (
     UnknownConnection,
     UnknownProvider,
     Vault,
+    VaultError,
 )
 
 ZERO = timedelta(0)
@@ -58,7 +59,7 @@ def test_an_id_of_no_connection(calm_house: House, wrong: Any) -> None:
 
 
 def test_a_provider_nobody_registered_is_answered_with_those_that_are(calm_house: House) -> None:
-    with pytest.raises(UnknownProvider, match="known: acme,.*VAULT_PROVIDERS"):
+    with pytest.raises(UnknownProvider, match=r"known: acme,.*VAULT_PROVIDERS"):
         calm_house.vault.begin("spootify", owner="olga")
 
 
@@ -129,8 +130,8 @@ def test_the_way_to_the_provider_carries_a_challenge_and_no_secret(calm_house: H
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE evergrant.oauth_grant SET access_envelope = set_byte(access_envelope, length(access_envelope) - 1, 0)"
-        " WHERE get_byte(access_envelope, length(access_envelope) - 1) <> 0",
+        "UPDATE evergrant.oauth_grant SET access_envelope = set_byte(access_envelope, length(access_envelope) - 1,"
+        " get_byte(access_envelope, length(access_envelope) - 1) # 1)",
         "UPDATE evergrant.oauth_grant SET access_envelope = substr(access_envelope, 1, 40)",
         "UPDATE evergrant.oauth_grant SET access_envelope = refresh_envelope",
         "UPDATE evergrant.oauth_grant SET version = version + 1",
@@ -143,12 +144,7 @@ def test_the_way_to_the_provider_carries_a_challenge_and_no_secret(calm_house: H
 def test_a_damaged_value_is_refused_and_every_damage_looks_the_same(calm_house: House, damage: str) -> None:
     each, _ = calm_house.connect("olga"), calm_house.connect("nina")
     token = calm_house.vault.get(each).access_token.reveal()
-    while True:  # a last byte that happens to be zero is damaged by another token
-        before = calm_house.sql("SELECT access_envelope, version FROM evergrant.oauth_grant ORDER BY 1")
-        calm_house.sql(damage)
-        if before != calm_house.sql("SELECT access_envelope, version FROM evergrant.oauth_grant ORDER BY 1"):
-            break
-        calm_house.worker.refresh(each)
+    calm_house.sql(damage)
     for vault in (calm_house.vault, calm_house.another_vault()):
         with pytest.raises(CannotOpen) as refusal:
             vault.get(each)
@@ -160,7 +156,7 @@ def test_a_damaged_value_is_refused_and_every_damage_looks_the_same(calm_house: 
 def test_another_master_key_than_the_one_it_was_sealed_under(calm_house: House, tmp_path: Path) -> None:
     each = calm_house.connect()
     stranger = calm_house.another_vault(home=tmp_path / "another home")
-    with pytest.raises(KeyUnavailable, match="not in keyring file.*check the key and the rights on it") as refusal:
+    with pytest.raises(KeyUnavailable, match=r"not in keyring file.*check the key and the rights on it") as refusal:
         stranger.get(each)
     assert not refusal.value.transient
     assert "local:primary#" in str(refusal.value), "the key it wants is named"
@@ -220,7 +216,7 @@ def test_settings_that_are_missing_are_all_named_at_once() -> None:
         assert "VAULT_REDIS_URL" in str(refusal.value)
 
 
-# --------------------------------------------------------------------------------------------------- waiting for a token
+# -------------------------------------------------------------------------------------------------- waiting for a token
 
 
 def test_whoever_waits_for_a_token_is_told_when_to_ask_again(calm_house: House) -> None:
@@ -252,12 +248,12 @@ def test_whoever_waits_gets_the_token_as_soon_as_it_is_there(calm_house: House) 
 def test_whoever_waits_while_the_owner_disconnects_is_told_so(calm_house: House) -> None:
     each = calm_house.connect()
     calm_house.sql("UPDATE evergrant.oauth_grant SET expires_at = now()")
-    errors: list[BaseException] = []
+    errors: list[VaultError] = []
 
     def wait() -> None:
         try:
             calm_house.vault.get(each)
-        except BaseException as error:
+        except VaultError as error:
             errors.append(error)
 
     waiting = threading.Thread(target=wait)

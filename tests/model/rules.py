@@ -12,7 +12,7 @@ from vault import policy
 from vault.claims import Claim, DataKeyRecord, Kept, Lineage, Verdict
 from vault.outcome import Outcome
 from vault.policy import Place, RefreshPolicy, Step
-from vault.provider import Provider
+from vault.provider import Provider, Rotation
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LIFE = timedelta(hours=1)
@@ -102,7 +102,8 @@ class Decisions:
 
     def place(self, held: Held, row: Row) -> Place:
         """Where a late answer goes."""
-        return self.rules.place(_kept(held), _lineage(row))
+        fragile = self.provider.rotation is Rotation.UNTIL_SUCCESSOR_USED
+        return self.rules.place(_kept(held)._replace(fragile=fragile), _lineage(row))
 
     def is_conclusive(self, taken: Taken, row: Row, *, candidates: bool, spooled: bool) -> bool:
         """Whether a rejection proves that the grant is dead."""

@@ -19,6 +19,7 @@ from vault.provider import Provider, Rotation
 
 SLEEP = Faults(2, crash=1, pause=1, lost=1)
 OWNER = Faults(2, crash=1, pause=1, owner=1)
+CHANGED_MIND = Setting(STRICT, Faults(2, pause=1, owner=1), rounds=1)
 STRICT_SLEEP = Setting(STRICT, SLEEP)
 STRICT_OWNER = Setting(STRICT, OWNER)
 MILD_SLEEP = Setting(STRICT_WITHOUT_PENALTY, SLEEP)
@@ -81,7 +82,7 @@ NARROW = Setting(grace(60), Faults(1, crash=1), forgiving=True)
 
 BROKEN = [
     ("every late answer goes into the row", STRICT_OWNER, Rules(place=_always_row), "I1"),
-    ("the older consent wins too", STRICT_OWNER, Rules(place=_any_consent), "I1"),
+    ("the older consent wins too", CHANGED_MIND, Rules(place=_any_consent), "I1"),
     ("a late answer is stored over a lease", WIDE_SLEEP, Rules(place=_over_a_lease), "I2"),
     ("the fast path does not look at the epoch", WIDE_SLEEP, Rules(settles_by_epoch=False), "I2"),
     ("the lease is not checked before sending", SLEEPY, Rules(lease_suffices=_lease_always_suffices), "I2"),

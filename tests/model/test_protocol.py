@@ -17,36 +17,21 @@ from tests.model.settings import IDEMPOTENT, NARROW, STRICT, UNTIL_USED, WORLDS,
 from tests.model.state import Faults
 from tests.model.world import Setting
 
-DEFECTS = {
-    "until successor used": "a late answer is stored although a later replay may have superseded it",
-    "10 s": "a lost answer's retry, one scan late, misses the window",
-    "30 s": "lease, scan and the replay's own deadline do not fit into the window together",
-    "42 s": "lease, scan and the replay's own deadline do not fit into the window together",
-}
-"""Worlds in which ``vault.policy`` has been shown to fail; each is to go, with its line here."""
-
-
-def _worlds(worlds: dict[str, Setting]) -> list[object]:
-    return [
-        pytest.param(
-            setting,
-            id=name,
-            marks=[pytest.mark.xfail(strict=True, reason=DEFECTS[name])] if name in DEFECTS else [],
-        )
-        for name, setting in worlds.items()
-    ]
-
-
-@pytest.mark.parametrize("setting", _worlds(WORLDS))
+@pytest.mark.parametrize("setting", WORLDS.values(), ids=WORLDS)
 def test_no_two_mishaps_break_a_promise(setting: Setting) -> None:
     """Crashes, pauses, lost answers and disks, commits of unknown outcome, the owner, the provider: any two of them."""
     _holds(setting)
 
 
-@pytest.mark.parametrize("setting", _worlds(NARROW))
+@pytest.mark.parametrize("setting", NARROW.values(), ids=NARROW)
 def test_one_lost_answer_fits_into_any_replay_window_there_is(setting: Setting) -> None:
     """A provider that takes the old token again for some seconds loses nothing by one crash or one lost answer."""
     _holds(setting)
+
+
+def test_a_claim_ahead_of_time_is_found_in_time_when_its_worker_dies() -> None:
+    """Somebody asks for a token long before it is due, and the worker dies over it: the doubt is found at once."""
+    _holds(Setting(grace(1800), Faults(2, crash=1, asked=1, unsure=1), forgiving=True))
 
 
 def test_a_spool_on_a_machine_that_is_away_costs_nothing_else() -> None:
@@ -64,19 +49,16 @@ def test_a_request_that_arrives_long_after_its_sender_gave_up_does_no_harm() -> 
     _holds(Setting(IDEMPOTENT, Faults(2, crash=1, lost=1, pause=1), forgiving=True, lingering=True))
 
 
-@pytest.mark.xfail(strict=True, reason="the retry does not wait until the first request can no longer be processed")
 def test_a_request_that_arrives_late_does_not_supersede_what_is_stored() -> None:
     """Where the newest answer kills the one before, a retry must not race the request it replaces."""
     _holds(Setting(UNTIL_USED, Faults(1, lost=1), forgiving=True, lingering=True))
 
 
-@pytest.mark.xfail(strict=True, reason="a quarantine of an hour outlasts the replay window")
 def test_three_crashes_within_a_long_window_lose_nothing() -> None:
     """Even a connection that seems to kill its workers is tried once more while the old token is still good."""
     _holds(Setting(grace(1800), Faults(3, crash=3), rounds=1, forgiving=True))
 
 
-@pytest.mark.xfail(strict=True, reason="being told to slow down makes a doubt wait for longer than the window")
 def test_patience_does_not_outlast_the_window() -> None:
     """A doubt is resolved inside the window, also when the provider asks for patience or is away in between."""
     _holds(Setting(grace(90), Faults(2, crash=1, refused=1), forgiving=True))

@@ -295,6 +295,12 @@ def test_settings_show_no_secret() -> None:
     assert json.loads(settings.model_dump_json())["database_url"] == "Secret(***)"
 
 
+def test_settings_made_by_hand_do_not_show_what_they_refuse() -> None:
+    with pytest.raises(ValueError, match="max_in_flight") as refused:
+        Settings(database_url="hunter2", redis_url="swordfish", max_in_flight="open-sesame")  # type: ignore[arg-type]
+    assert not any(secret in str(refused.value) for secret in SECRETS)
+
+
 @pytest.mark.parametrize("field", [name for name in Settings.model_fields if name != "clients"])
 def test_a_secret_in_the_wrong_place_is_not_repeated(field: str) -> None:
     """A value that was pasted into the wrong variable: where it is refused, it is not shown."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import queue
 import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -336,37 +334,49 @@ def test_finishing_removes_what_is_done_and_keeps_the_rest(tmp_path: Path) -> No
 # ------------------------------------------------------------------------------------------------------------- threads
 
 
-def test_what_one_thread_writes_another_does_not_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread hears answers, another ends them; the file is emptied between them again and again."""
-    monkeypatch.setattr(spool_module, "TRIM_AT", 200)
-    monkeypatch.setattr(spool_module, "_frame", _dawdling(spool_module._frame))
+def test_a_record_is_not_lost_to_another_thread_that_empties_the_file_at_that_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread hears answers, another ends them; here the second gets its turn when it would do most harm."""
+    monkeypatch.setattr(spool_module, "TRIM_AT", 0)
     spool = FileSpool(tmp_path)
-    ended: queue.SimpleQueue[Kept | None] = queue.SimpleQueue()
+    write = os.write
+    turns: list[Future[None]] = []
 
-    def hear() -> None:
+    def write_and_give_way(descriptor: int, data: bytes) -> int:
+        written = write(descriptor, data)
+        if encode(kept(2)) in data:
+            turns.append(pool.submit(spool.done, []))
+            wait(turns, timeout=0.2)
+        return written
+
+    monkeypatch.setattr(os, "write", write_and_give_way)
+    with ThreadPoolExecutor(1) as pool:
+        spool.append(kept(2))
+        wait(turns)
+    assert len(turns) == 1
+    assert list(waiting(spooled(tmp_path)).values()) == [kept(2)]
+    assert spool.holds(UUID(int=2))
+
+
+def test_asking_while_another_thread_writes(tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path)
+
+    def write() -> None:
         for number in range(300):
             spool.append(kept(number))
-            if number % 10:
-                ended.put(kept(number))
-        ended.put(None)
 
-    with ThreadPoolExecutor(1) as pool:
-        hearing = pool.submit(hear)
-        while (record := ended.get()) is not None:
-            spool.done([record])
-            assert not spool.holds(record.connection_id)
-        hearing.result()
-    assert [r.connection_id.int for r in waiting(spooled(tmp_path)).values()] == list(range(0, 300, 10))
-
-
-def _dawdling(frame: Callable[[bytes, bytes], bytes]) -> Callable[[bytes, bytes], bytes]:
-    """Give other threads their turn where they would do most harm."""
-
-    def dawdle(kind: bytes, body: bytes) -> bytes:
-        time.sleep(0)
-        return frame(kind, body)
-
-    return dawdle
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            while not writing.done():
+                assert not spool.holds(UUID(int=1000))
+            writing.result()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(waiting(spooled(tmp_path))) == 300
 
 
 # ---------------------------------------------------------------------------------------------------------------- fork

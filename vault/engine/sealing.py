@@ -15,7 +15,7 @@ from vault.keyring import CURRENT, Keyring
 from vault.model import Answer
 from vault.policy import RefreshPolicy
 from vault.ports import NewGrant
-from vault.provider import Provider
+from vault.provider import Provider, Rotation
 from vault.secret import Secret
 
 ACCESS_TOKEN = "access_token"  # the name of a field
@@ -101,6 +101,7 @@ class Sealer:
             sent_at + life,
             sent_at + due,
             ends,
+            provider.rotation is Rotation.UNTIL_SUCCESSOR_USED,
         )
 
     def reseal(self, kept: Kept, version: int) -> Kept:

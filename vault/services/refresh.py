@@ -74,6 +74,6 @@ class Refreshing:
         return self._tools.store.overdue([provider.name for provider in self._tools.providers.all()])
 
     def _let_go(self, drain: Drain) -> None:
-        """Leave what a run gave up holding to the next scan, whosever it is; while the file is ours nobody looks at it."""
+        """Leave what a run gave up holding to the next scan, whosever; while the file is ours nobody looks at it."""
         if not drain.settled:
             self._tools.spool.release()

@@ -46,19 +46,16 @@ _REVIVE = b"""
 UPDATE evergrant.oauth_grant SET status = 'in_doubt', reason = 'late_answer'
  WHERE connection_id = %b AND status = 'needs_reconnect'
 """
+_COLUMNS = ", ".join(Kept._fields).encode()
 _KEEP_CANDIDATE = b"""
-INSERT INTO evergrant.candidate (connection_id, tenant, epoch, consent, parent_fp, parent_version, refresh_fp,
-                                 data_key_id,
-                                 access_envelope, refresh_envelope, token_type, scopes, sent_at, expires_at, next_at,
-                                 grant_ends_at)
-VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
-ON CONFLICT (connection_id, refresh_fp) DO NOTHING
+INSERT INTO evergrant.candidate (%s) VALUES (%s) ON CONFLICT (connection_id, refresh_fp) DO NOTHING
+""" % (_COLUMNS, b", ".join([b"%b"] * len(Kept._fields)))
+_CANDIDATES = (
+    b"""
+SELECT %s FROM evergrant.candidate WHERE connection_id = %%b AND consent = %%b ORDER BY sent_at DESC
 """
-_CANDIDATES = b"""
-SELECT connection_id, tenant, epoch, consent, parent_fp, parent_version, refresh_fp, data_key_id, access_envelope,
-       refresh_envelope, token_type, scopes, sent_at, expires_at, next_at, grant_ends_at
-  FROM evergrant.candidate WHERE connection_id = %b AND consent = %b ORDER BY sent_at DESC
-"""
+    % _COLUMNS
+)
 _FORGET_CANDIDATE = b"DELETE FROM evergrant.candidate WHERE connection_id = %b AND refresh_fp = %b"
 _REVOKE = b"""
 INSERT INTO evergrant.revocation (connection_id, tenant, owner, provider, version, data_key_id, refresh_envelope)

@@ -112,11 +112,14 @@ class PostgresSettling:
         self._pinned.close()
 
 
+_STORED_FIELDS = [n for n, field in enumerate(Kept._fields) if field not in ("tenant", "fragile")]
+"""Of an answer what goes into the row: the tenant is the row's own, and a stored answer is not fragile any more."""
+
+
 def _answers(kept: Sequence[Kept]) -> list[list[Any]]:
     """Columns of a batch, in the order of the statement; rows by id, so that two batches lock in one order."""
     columns = list(map(list, zip(*sorted(kept, key=_by_id), strict=True)))
-    del columns[1]  # the tenant is the row's own
-    return columns
+    return [columns[position] for position in _STORED_FIELDS]
 
 
 def _by_id(kept: Kept) -> bytes:

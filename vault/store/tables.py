@@ -156,6 +156,7 @@ candidate = sa.Table(
     _instant("expires_at"),
     _instant("next_at"),
     _instant("grant_ends_at", nullable=True),
+    sa.Column("fragile", sa.Boolean, nullable=False),
     _instant("kept_at", default=True),
 )
 

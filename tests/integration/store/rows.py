@@ -164,8 +164,8 @@ class Rows:
             cursor.executemany(
                 "INSERT INTO evergrant.oauth_grant (connection_id, tenant, status, version, data_key_id, client_id,"
                 " expires_at, refreshed_at, stale_at, refresh_fp, access_envelope, refresh_envelope)"
-                " VALUES (%s, 'default', 'active', 1, %s, 'ours', now() + interval '1 h', now(), now() + interval '1 h',"
-                " %s, %s, %s)",
+                " VALUES (%s, 'default', 'active', 1, %s, 'ours',"
+                " now() + interval '1 h', now(), now() + interval '1 h', %s, %s, %s)",
                 [(each, key.id, fingerprint(), bytes(190), bytes(190)) for each in ids],
             )
             cursor.executemany(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from tests.integration.store.rows import Rows, answer, verdict
+from vault.claims import Revocation
 from vault.errors import StoreUnavailable
 from vault.model import Status
 from vault.store.upkeep import PostgresUpkeep
@@ -81,10 +83,8 @@ def _replaces_a_key(rows: Rows) -> Change:
     return lambda: rows.keys.replace_data_key(old, new)
 
 
-def _revocation(row: dict[str, object]) -> object:
-    from vault.claims import Revocation
-
-    return Revocation(**{name: row[name] for name in Revocation._fields})  # type: ignore[arg-type]
+def _revocation(row: dict[str, Any]) -> Revocation:
+    return Revocation(**{name: row[name] for name in Revocation._fields})
 
 
 CHANGES = [

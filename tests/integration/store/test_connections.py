@@ -10,11 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.integration.store.rows import HOUR, Rows, answer, quota, verdict
+from vault.claims import Settled
 from vault.model import Connection, Status
 from vault.policy import Place
 from vault.ports import ConnectAttempt
 
 ZERO = timedelta(0)
+NOTHING = Settled(frozenset(), frozenset())
 LIFE = timedelta(minutes=10)
 
 
@@ -85,7 +87,7 @@ def test_a_reconnect_wins_over_a_refresh_in_flight(rows: Rows) -> None:
     claim = rows.claim(rows.add())
     fresh = rows.grant(connection_id=claim.connection_id, version=2)
     rows.connections.connect(fresh)
-    assert rows.refreshing.settle([answer(claim)], [verdict(claim)]) == (set(), set())
+    assert rows.refreshing.settle([answer(claim)], [verdict(claim)]) == NOTHING
     assert rows.refreshing.settle_late(answer(claim)) is Place.DROP
     assert rows.of("oauth_grant", claim.connection_id)["refresh_fp"] == fresh.refresh_fp
 
@@ -152,7 +154,7 @@ def test_disconnecting_hands_candidates_to_revocation_too(rows: Rows) -> None:
 def test_a_refresh_in_flight_cannot_undo_a_disconnect(rows: Rows) -> None:
     claim = rows.claim(rows.add())
     rows.connections.disconnect("default", claim.connection_id)
-    assert rows.refreshing.settle([answer(claim)], [verdict(claim)]) == (set(), set())
+    assert rows.refreshing.settle([answer(claim)], [verdict(claim)]) == NOTHING
     assert rows.of("oauth_grant", claim.connection_id)["status"] == "disconnected"
     assert rows.of("schedule", claim.connection_id)["next_at"] is None
 

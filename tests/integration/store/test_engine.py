@@ -83,7 +83,7 @@ def test_tables_of_an_older_schema_name_the_command(rows: Rows, ask: Callable[[D
 
 @pytest.mark.parametrize(
     "url",
-    [f"postgresql://vault:{PASSWORD}%zz@/x", f"postgresql://vault:{PASSWORD}@[::1/x", f"postgresql://u:{PASSWORD}@h/x?y=1"],
+    [f"postgresql://u:{PASSWORD}%zz@/x", f"postgresql://u:{PASSWORD}@[::1/x", f"postgresql://u:{PASSWORD}@h/x?y=1"],
     ids=["a broken escape", "a broken address", "an unknown option"],
 )
 def test_an_address_that_cannot_be_read_is_a_wrong_setting_and_is_not_repeated(url: str) -> None:
@@ -155,9 +155,10 @@ def test_sessions_broken_by_a_restart_are_replaced(server: EmbeddedPostgres) -> 
         kept["store"].claim([quota()])
     look()
     server.stop()
-    for ask in (lambda: kept["lane"].read(uuid4(), with_key=False), lambda: kept["store"].claim([quota()])):
-        with pytest.raises(StoreUnavailable):
-            ask()
+    with pytest.raises(StoreUnavailable):
+        kept["lane"].read(uuid4(), with_key=False)
+    with pytest.raises(StoreUnavailable):
+        kept["store"].claim([quota()])
     server.restart()
     look()
 
@@ -172,7 +173,8 @@ def test_the_hot_read_gives_what_a_token_is_made_of(rows: Rows) -> None:
     found = lane.read(grant.connection_id, with_key=True)
     assert found is not None
     row, key = found
-    assert (row.connection_id, row.tenant, row.status, row.reason) == (grant.connection_id, "default", Status.ACTIVE, None)
+    assert (row.connection_id, row.tenant) == (grant.connection_id, "default")
+    assert (row.status, row.reason) == (Status.ACTIVE, None)
     assert (row.version, row.access_envelope, row.token_type) == (1, grant.access_envelope, "MAC")
     assert row.refreshed_at < row.stale_at < row.expires_at
     assert rows.now() - row.now < timedelta(seconds=5)

@@ -47,7 +47,7 @@ def test_a_late_answer_goes_into_the_row_that_still_has_its_parent(rows: Rows) -
 
 
 def test_one_that_is_there_already_is_recognised(rows: Rows) -> None:
-    claim, kept = _late(rows)
+    _, kept = _late(rows)
     rows.refreshing.settle_late(kept)
     before = rows.everything()
     assert rows.refreshing.settle_late(kept) is Place.STORED
@@ -96,7 +96,7 @@ def test_one_of_an_older_consent_is_dropped_and_told_of(rows: Rows) -> None:
 
 
 def test_one_for_a_connection_nobody_knows_is_dropped(rows: Rows) -> None:
-    claim, kept = _late(rows)
+    _, kept = _late(rows)
     rows.sql("DELETE FROM evergrant.connection")
     assert rows.refreshing.settle_late(kept) is Place.DROP
 

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from tests.integration.store.rows import HOUR, Rows, answer, fingerprint, quota, verdict
+from vault.claims import Settled
 from vault.model import Status
 
 ZERO = timedelta(0)
+NOTHING = Settled(frozenset(), frozenset())
 
 
 def test_an_answer_takes_the_place_of_its_parent(rows: Rows) -> None:
     claim = rows.claim(rows.add())
     kept = answer(claim, grant_ends_at=claim.claimed_at + 24 * HOUR, token_type="MAC")
-    assert rows.refreshing.settle([kept], []) == ({claim.connection_id}, set())
+    assert rows.refreshing.settle([kept], []) == Settled(frozenset({claim.connection_id}), frozenset())
     grant = rows.of("oauth_grant", claim.connection_id)
     assert (grant["status"], grant["reason"], grant["version"], grant["consent"]) == ("active", None, 2, 1)
     for field in ("refresh_fp", "access_envelope", "refresh_envelope", "token_type", "expires_at", "grant_ends_at"):
@@ -83,7 +85,7 @@ def test_a_lease_that_was_lost_is_left_to_whom_it_belongs(rows: Rows) -> None:
 def test_an_answer_for_a_disconnected_connection_is_not_stored(rows: Rows) -> None:
     claim = rows.claim(rows.add())
     rows.connections.disconnect("default", claim.connection_id)
-    assert rows.refreshing.settle([answer(claim)], [verdict(claim)]) == (set(), set())
+    assert rows.refreshing.settle([answer(claim)], [verdict(claim)]) == NOTHING
     assert rows.of("oauth_grant", claim.connection_id)["access_envelope"] is None
 
 
@@ -114,7 +116,9 @@ def test_a_batch_stores_what_fits_and_tells_what_did_not(rows: Rows) -> None:
 
 def test_an_end_puts_the_row_off_and_says_why_once(rows: Rows) -> None:
     claim = rows.claim(rows.add())
-    assert rows.refreshing.settle([], [verdict(claim, failures=3)]) == (set(), {claim.connection_id})
+    assert rows.refreshing.settle([], [verdict(claim, failures=3)]) == Settled(
+        frozenset(), frozenset({claim.connection_id})
+    )
     schedule, grant = rows.of("schedule", claim.connection_id), rows.of("oauth_grant", claim.connection_id)
     assert timedelta(seconds=55) < schedule["next_at"] - rows.now() <= timedelta(minutes=1)
     assert (schedule["failures"], schedule["attempt"], schedule["lease_until"].timestamp()) == (3, 0, 0)

@@ -354,6 +354,8 @@ def test_no_answer_whatever_makes_reading_it_fail(status: int, body: bytes, sent
 
 
 @given(st.text())
+@example("x" * 1000)
+@example("ä\x00\n ü")
 def test_a_code_from_outside_is_fit_for_a_log_and_a_column(code: str) -> None:
     outcome = read(400, {"error": code})
     word = outcome.code if isinstance(outcome, (Unknown, Dead, StepNeeded, Misconfigured)) else ""

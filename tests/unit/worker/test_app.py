@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 
 import pytest
+from celery.beat import ScheduleEntry
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.transport.redis import Channel
+from prometheus_client import REGISTRY
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import beat_schedule
-from vault import LANES, Job, RefreshScan, Settings, StoreUnavailable, UnknownConnection
+from vault import LANES, Job, RefreshScan, Rewrap, RotateDataKeys, Settings, StoreUnavailable, UnknownConnection
+from vault.engine.drain import Tally
 from worker import broker_guard, tasks
-from worker.app import HARD_LIMIT_S, LONGEST_RETRY_S, RETRIES, SOFT_LIMIT_S, VISIBILITY_S, Transient, app
+from worker.app import DRAIN_S, HOLD_S, LONGEST_RETRY_S, RETRIES, VISIBILITY_S, Transient, VaultTask, app, limits
 
 ENVIRON = {"VAULT_DATABASE_URL": "postgresql://db/x", "VAULT_REDIS_URL": "redis://redis:6379/0"}
 
@@ -50,8 +55,48 @@ def test_what_protects_a_refresh_between_send_and_commit_is_set() -> None:
     assert conf.worker_prefetch_multiplier == 1
     assert conf.accept_content == ["json"]
     assert conf.task_ignore_result is True
-    assert SOFT_LIMIT_S < HARD_LIMIT_S < VISIBILITY_S
+    assert conf.worker_disable_prefetch is True
     assert RETRIES * LONGEST_RETRY_S < VISIBILITY_S / 2
+
+
+@pytest.mark.parametrize("deadline", [1.0, 10.0, 90.0])
+def test_time_limits_are_above_every_deadline_inside(deadline: float) -> None:
+    found = limits(deadline)
+    soft = found["task_soft_time_limit"]
+    assert DRAIN_S + deadline + HOLD_S < soft < found["task_time_limit"]
+    assert found["worker_soft_shutdown_timeout"] >= DRAIN_S + deadline
+
+
+def test_sweeps_over_all_keys_have_the_time_of_their_interval() -> None:
+    tasks_of_hours = limits(10.0)["task_annotations"]
+    assert set(tasks_of_hours) == {Rewrap.task, RotateDataKeys.task}
+    assert {each["soft_time_limit"] for each in tasks_of_hours.values()} == {
+        Settings.model_fields["rewrap_interval_s"].default
+    }
+
+
+class _Scanning:
+    """A ``Maintenance`` that finds so much, and notes what it is asked to ring."""
+
+    def __init__(self, *, backlog: bool) -> None:
+        self.backlog = backlog
+        self.rung: list[Job] = []
+
+    def refresh_scan(self) -> Tally:
+        return Tally(1, 1, {}, settled=True, backlog=self.backlog)
+
+    def ring(self, job: Job) -> None:
+        self.rung.append(job)
+
+
+@pytest.mark.parametrize(("backlog", "rung"), [(True, [RefreshScan()]), (False, [])])
+def test_a_scan_cut_off_by_its_budget_rings_again(
+    monkeypatch: pytest.MonkeyPatch, backlog: bool, rung: list[Job]
+) -> None:
+    found = _Scanning(backlog=backlog)
+    monkeypatch.setattr(tasks, "maintenance", lambda: found)
+    tasks.refresh_scan()
+    assert found.rung == rung
 
 
 def test_a_passing_trouble_is_retried_and_a_lasting_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +115,47 @@ def test_a_passing_trouble_is_retried_and_a_lasting_one_is_not(monkeypatch: pyte
         tasks.refresh("id")
 
 
+@pytest.mark.parametrize(("error", "tries", "outcome"), [
+    (None, 0, "done"),
+    (StoreUnavailable("db:5432", "refused"), 0, "retried"),
+    (StoreUnavailable("db:5432", "refused"), RETRIES, "given_up"),
+    (SoftTimeLimitExceeded(), 0, "cut_off"),
+    (UnknownConnection("id"), 0, "failed"),
+])  # fmt: skip
+def test_every_end_of_a_task_is_counted_and_timed(error: Exception | None, tries: int, outcome: str) -> None:
+    def body() -> None:
+        if error is not None:
+            raise error
+
+    name = f"test.{outcome}"
+    task = app.task(name=name)(body)
+    try:
+        task.push_request(retries=tries, called_directly=False, is_eager=True)
+        with contextlib.suppress(Exception):
+            task()
+    finally:
+        task.pop_request()
+        app.tasks.pop(name)
+    assert isinstance(task, VaultTask)
+    labels = {"task": name, "outcome": outcome}
+    assert REGISTRY.get_sample_value("evergrant_task_seconds_count", labels) == 1
+
+
 def test_beat_rings_for_what_the_settings_say() -> None:
     schedule = beat_schedule.schedule(Settings.load({**ENVIRON, "VAULT_SCAN_INTERVAL_S": "7"}))
     entry = schedule[RefreshScan.task]
     assert entry["schedule"] == 7.0
-    assert entry["options"] == {"queue": "refresh", "expires": 7.0}
+    assert entry["options"] == {"queue": "refresh", "expires": 7.0}  # so that a backlog of ticks does not pile up
     assert set(schedule) < {job.task for job in Job.__args__}
+
+
+def test_beat_begins_with_everything_since_it_keeps_no_file() -> None:
+    """A beat restarted more often than the longest interval would never ring for that otherwise."""
+    schedule = beat_schedule.schedule(Settings.load(ENVIRON))
+    entries = [ScheduleEntry(name=name, app=app, **entry) for name, entry in schedule.items()]  # type: ignore[arg-type]
+    assert all(entry.is_due()[0] for entry in entries)
+    assert not any(entry.next().is_due()[0] for entry in entries)
+    assert app.conf.beat_scheduler == "celery.beat:Scheduler"
 
 
 def test_a_closed_channel_is_a_connection_error() -> None:

@@ -155,6 +155,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("grant_ends_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("fragile", sa.Boolean(), nullable=False),
         sa.Column("kept_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["connection_id"], ["evergrant.connection.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(

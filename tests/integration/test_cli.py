@@ -1,0 +1,290 @@
+"""The ``evergrant`` command, as an operator and as a script use it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.integration.house import NOBODY_HERE, House
+from tests.simulator import SimulatorProcess
+from vault.cli import EXIT_DEGRADED, EXIT_FAILED, EXIT_USAGE, main
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+Run = Callable[..., Result]
+
+
+def _commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
+    yield before
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, *before, name)
+        else:
+            yield (*before, name)
+
+
+COMMANDS = list(_commands(main))
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
+    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
+        yield process
+
+
+@pytest.fixture
+def house(database_url: str, redis_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[House]:
+    built = House(database_url, simulator, tmp_path, redis_url=redis_url)
+    yield built
+    built.close()
+
+
+def _runner(environment: dict[str, str]) -> Run:
+    nothing_else: dict[str, str | None] = {name: None for name in os.environ if name.startswith("VAULT_")}
+
+    def run(*words: object, **changes: str) -> Result:
+        return CliRunner(env={**nothing_else, **environment, **changes}).invoke(main, [str(word) for word in words])
+
+    return run
+
+
+@pytest.fixture
+def run(house: House) -> Run:
+    """Run a command with the house's settings."""
+    return _runner(house.environment)
+
+
+@pytest.fixture
+def connected(house: House) -> UUID:
+    return house.connect()
+
+
+def _document(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+# ------------------------------------------------------------------------------------------------------ asking for help
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "evergrant")
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_explains_itself_without_any_setting(words: tuple[str, ...], flag: str) -> None:
+    result = _runner({})(*words, flag)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: main {' '.join(words)}".rstrip())
+    said = [line.strip() for line in result.stdout.splitlines()]
+    assert said[2], "a sentence says what it does"
+
+
+def test_it_runs_as_a_program_and_tells_its_version() -> None:
+    command = [sys.executable, "-m", "vault.cli"]
+    helped = subprocess.run([*command, "--help"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60)
+    for words in COMMANDS:
+        if words:
+            assert f"  {words[0]} " in helped.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fly",),
+        ("show",),
+        ("show", "17"),
+        ("get", "not-an-id"),
+        ("refresh",),
+        ("refresh", "--due", str(UUID(int=1))),
+        ("list", "--limit", "0"),
+        ("rotate", "--older-than-days", "soon"),
+    ],
+    ids=" ".join,
+)
+def test_words_it_does_not_understand(words: tuple[str, ...]) -> None:
+    result = _runner({})(*words)
+    assert result.exit_code == EXIT_USAGE
+    assert "Usage:" in result.stderr
+    assert result.stdout == ""
+
+
+# ------------------------------------------------------------------------------------------------------ what goes wrong
+
+NEEDS_SETTINGS = [
+    ("db", "upgrade"),
+    ("check",),
+    ("health",),
+    ("list",),
+    ("show", str(UUID(int=1))),
+    ("get", str(UUID(int=1))),
+    ("refresh", "--due"),
+    ("refresh", str(UUID(int=1))),
+    ("rotate",),
+    ("rewrap",),
+    ("cleanup",),
+]
+
+
+def test_every_command_is_tried_below() -> None:
+    for command in COMMANDS:
+        is_group = command in ((), ("db",))
+        assert is_group or any(words[: len(command)] == command for words in NEEDS_SETTINGS), command
+
+
+@pytest.mark.parametrize("words", NEEDS_SETTINGS, ids=" ".join)
+def test_missing_settings_are_named_all_at_once(words: tuple[str, ...]) -> None:
+    result = _runner({})(*words)
+    assert result.exit_code == EXIT_USAGE
+    for name in ("VAULT_DATABASE_URL", "VAULT_REDIS_URL"):
+        assert name in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("words", [words for words in NEEDS_SETTINGS if words != ("health",)], ids=" ".join)
+def test_a_database_that_is_away_is_one_line_and_no_password(tmp_path: Path, words: tuple[str, ...]) -> None:
+    url = f"postgresql://vault:hunter2@/x?host={tmp_path}"
+    result = _runner({"VAULT_DATABASE_URL": url, "VAULT_REDIS_URL": NOBODY_HERE, "VAULT_HOME": str(tmp_path)})(*words)
+    assert result.exit_code == EXIT_FAILED, result.output
+    assert "StoreUnavailable: PostgreSQL at" in result.stderr
+    assert "hunter2" not in result.output
+    assert "Traceback" not in result.stderr
+
+
+def test_a_database_that_was_never_set_up_names_the_command_that_does_it(run: Run, empty_database_url: str) -> None:
+    for words in (("check",), ("list",), ("refresh", "--due")):
+        result = run(*words, VAULT_DATABASE_URL=empty_database_url)
+        assert result.exit_code == EXIT_USAGE, result.output
+        assert "evergrant db upgrade" in result.stderr
+    for _ in range(2):
+        assert run("db", "upgrade", VAULT_DATABASE_URL=empty_database_url).exit_code == 0
+    assert run("check", VAULT_DATABASE_URL=empty_database_url).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["show", "get", "refresh"])
+def test_an_id_of_no_connection(run: Run, command: str) -> None:
+    result = run(command, uuid4())
+    assert result.exit_code == EXIT_FAILED, result.output
+    assert result.stderr.startswith("UnknownConnection: no connection")
+    assert result.stdout == ""
+
+
+def test_health_that_is_not_well_has_an_exit_code_of_its_own(run: Run, connected: UUID) -> None:
+    assert _document(run("--json", "health"))["healthy"] is True
+    ill = run("--json", "health", VAULT_REDIS_URL=NOBODY_HERE)
+    assert ill.exit_code == EXIT_DEGRADED
+    told = json.loads(ill.stdout)
+    assert told["healthy"] is False
+    assert told["database"] == told["kms"] == told["spool"] == "ok"
+    assert "QueueUnavailable" in told["redis"]
+
+
+def test_health_tells_of_a_database_that_is_away(run: Run, tmp_path: Path) -> None:
+    ill = run("--json", "health", VAULT_DATABASE_URL=f"postgresql://vault:hunter2@/x?host={tmp_path}")
+    assert ill.exit_code == EXIT_DEGRADED
+    assert "StoreUnavailable" in json.loads(ill.stdout)["database"]
+    assert "hunter2" not in ill.output
+
+
+# ------------------------------------------------------------------------------------------------------- what it is for
+
+
+def test_connections_are_listed_and_shown(run: Run, house: House, connected: UUID) -> None:
+    other = house.connect("nina")
+    assert {row["id"] for row in _document(run("--json", "list"))} == {str(connected), str(other)}
+    [nina] = _document(run("--json", "list", "--owner", "nina"))
+    assert nina == _document(run("--json", "show", other))
+    assert (nina["id"], nina["owner"], nina["provider"], nina["status"]) == (str(other), "nina", "acme", "active")
+    assert _document(run("--json", "list", "--status", "disconnected")) == []
+    assert [row["id"] for row in _document(run("--json", "list", "--limit", 1))] == [str(min(connected, other))]
+    assert [row["id"] for row in _document(run("--json", "list", "--after", min(connected, other)))] == [
+        str(max(connected, other))
+    ]
+    shown = run("list", "--owner", "nina").stdout
+    assert "nina" in shown
+    assert str(connected) not in shown
+
+
+def test_a_token_is_printed_only_when_it_is_asked_for(run: Run, house: House, connected: UUID) -> None:
+    token = house.vault.get(connected).access_token.reveal()
+    for words in (("get", connected), ("--json", "get", connected)):
+        hidden = run(*words)
+        assert hidden.exit_code == 0
+        assert token not in hidden.output
+        assert "Secret(***)" in hidden.stdout
+    assert _document(run("--json", "get", connected, "--reveal"))["access_token"] == token
+
+
+def test_no_command_prints_anything_secret(run: Run, house: House, connected: UUID) -> None:
+    keys = json.loads((house.home / "keyring.json").read_text())["keys"].values()
+    said = ""
+    for words in (
+        ("check",), ("health",), ("list",), ("show", connected), ("get", connected), ("refresh", connected),
+        ("refresh", "--due"), ("rotate", "--older-than-days", 0), ("rewrap",), ("cleanup",), ("db", "upgrade"),
+    ):  # fmt: skip
+        for more in ((), ("--json",)):
+            result = run(*more, *words)
+            assert result.exit_code == 0, result.output
+            said += result.output
+    assert len(said) > 1000
+    assert "cnry" not in said, "every secret of the simulator begins with this"
+    for key in keys:
+        assert key not in said
+
+
+def test_one_connection_is_refreshed_in_this_very_process(run: Run, house: House, connected: UUID) -> None:
+    before = house.vault.get(connected).access_token
+    done = _document(run("--json", "refresh", connected))
+    assert (done["claimed"], done["refreshed"], done["settled"]) == (1, 1, True)
+    assert house.vault.get(connected).access_token != before
+
+
+def test_one_that_is_backing_off_is_refreshed_when_an_operator_insists(run: Run, house: House, connected: UUID) -> None:
+    house.fault("rate_limited", retry_after=3600)
+    assert _document(run("--json", "refresh", connected))["refreshed"] == 0
+    assert house.state(connected) == ("active", "http_429")
+    assert _document(run("--json", "refresh", connected))["refreshed"] == 1
+
+
+def test_everything_due_is_refreshed(run: Run, house: House) -> None:
+    ids = house.connect_many(3)
+    assert _document(run("--json", "refresh", "--due"))["claimed"] == 0
+    house.make_due(*ids[:2])
+    assert _document(run("--json", "refresh", "--due", "--for", 1))["refreshed"] == 2
+
+
+def test_keys_are_rotated_and_rewrapped(run: Run, house: House, connected: UUID) -> None:
+    before = house.vault.get(connected).access_token
+    assert _document(run("--json", "rotate"))["data_keys_replaced"] == 0
+    assert _document(run("--json", "rotate", "--older-than-days", 0))["data_keys_replaced"] >= 1
+    keyring = house.home / "keyring.json"
+    keys = json.loads(keyring.read_text())
+    keys["keys"]["next"] = base64.b64encode(os.urandom(32)).decode()
+    keyring.write_text(json.dumps(keys))
+    there = f"local:{keyring}#next"
+    done = _document(run("--json", "rewrap", VAULT_KEK_URI=there))
+    assert done["tenant_keys_rewrapped"] == 1
+    assert done["master_key"].startswith("local:next#")
+    assert _document(run("--json", "rewrap", VAULT_KEK_URI=there))["tenant_keys_rewrapped"] == 0
+    assert house.another_vault().get(connected).access_token == before
+
+
+def test_cleaning_up_counts_first_when_told_to(run: Run, house: House) -> None:
+    house.vault.begin("acme", owner="olga")
+    house.sql("UPDATE evergrant.connect_attempt SET expires_at = now()")
+    for words, removed in [(("cleanup", "--dry-run"), 1), (("cleanup",), 1), (("cleanup",), 0)]:
+        assert _document(run("--json", *words))["connect_attempts"] == removed
+
+
+def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, house: House, connected: UUID) -> None:
+    for words in NEEDS_SETTINGS:
+        named = [str(connected) if word == str(UUID(int=1)) else word for word in words]
+        assert _document(run("--json", *named)) is not None
