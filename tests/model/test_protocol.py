@@ -17,6 +17,7 @@ from tests.model.settings import IDEMPOTENT, NARROW, STRICT, UNTIL_USED, WORLDS,
 from tests.model.state import Faults
 from tests.model.world import Setting
 
+
 @pytest.mark.parametrize("setting", WORLDS.values(), ids=WORLDS)
 def test_no_two_mishaps_break_a_promise(setting: Setting) -> None:
     """Crashes, pauses, lost answers and disks, commits of unknown outcome, the owner, the provider: any two of them."""
