@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple
 import psycopg
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
 
 from tests.simulator import Oracle
 
@@ -106,13 +109,25 @@ def read_metrics(directory: Path, only: str = "") -> Metrics:
     kms: Counter[str] = Counter()
     gets: Counter[str] = Counter()
     for life in directory.glob(f"{only}*"):
-        for family in MultiProcessCollector(CollectorRegistry(), path=str(life)).collect():  # type: ignore[no-untyped-call]
-            for sample in family.samples:
-                if sample.name == "evergrant_kms_calls_total":
-                    kms[f"{sample.labels['operation']} {sample.labels['outcome']}"] += int(sample.value)
-                elif sample.name == "evergrant_gets_total":
-                    gets[sample.labels["outcome"]] += int(sample.value)
+        for sample in _samples(life):
+            if sample.name == "evergrant_kms_calls_total":
+                kms[f"{sample.labels['operation']} {sample.labels['outcome']}"] += int(sample.value)
+            elif sample.name == "evergrant_gets_total":
+                gets[sample.labels["outcome"]] += int(sample.value)
     return Metrics(dict(kms), dict(gets))
+
+
+def _samples(life: Path) -> list[Sample]:
+    """Read one life's counters, again if a process is just making its file, which is empty for an instant."""
+    for patience in (0.05, 0.2, 1.0, 0.0):
+        try:
+            families = MultiProcessCollector(CollectorRegistry(), path=str(life)).collect()  # type: ignore[no-untyped-call]
+            return [sample for family in families for sample in family.samples]
+        except struct.error:
+            if not patience:
+                raise
+            time.sleep(patience)
+    raise AssertionError("the last try returns or raises")
 
 
 class Journal(NamedTuple):

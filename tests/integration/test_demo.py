@@ -37,6 +37,7 @@ def outcome(*arguments: str) -> tuple[int, dict[str, Any], str]:
     """Run it to its end: exit code, document, what it said."""
     with demo("--json", *SHORT, *arguments) as process:
         answer, said = process.communicate()
+    assert answer, said
     return process.returncode, json.loads(answer), said
 
 

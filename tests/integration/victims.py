@@ -1,4 +1,4 @@
-"""Workers that come to grief, each in a process of its own: they kill themselves as ``kill -9`` would.
+"""Workers in processes of their own, most of which come to grief: they kill themselves as ``kill -9`` would.
 
 They are forked from a server that has imported everything already, so that one costs hundredths of a second.
 """
@@ -26,6 +26,16 @@ _processes.set_forkserver_preload([__name__])
 P = ParamSpec("P")
 
 
+def exit_codes(count: int, victim: Callable[[Mapping[str, str]], None], environment: Mapping[str, str]) -> list[int]:
+    """Run several at once."""
+    processes = [_processes.Process(target=victim, args=(dict(environment),)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    return [-1 if process.exitcode is None else process.exitcode for process in processes]
+
+
 def exit_code(
     victim: Callable[Concatenate[Mapping[str, str], P], None],
     environment: Mapping[str, str],
@@ -38,6 +48,13 @@ def exit_code(
     process.join(60)
     assert process.exitcode is not None, "it hangs"
     return process.exitcode
+
+
+def upgrade(environment: Mapping[str, str]) -> None:
+    """Bring a database to the newest schema; this one comes through."""
+    worker = Maintenance.from_env(environment)
+    worker.upgrade_schema()
+    worker.close()
 
 
 def scan_and_die_reading(environment: Mapping[str, str], connection_id: UUID) -> None:

@@ -96,6 +96,11 @@ class Rows:
         self._sql.close()
         self.database.dispose()
 
+    def empty(self) -> None:
+        """Remove every row, and with it what hangs on it."""
+        for table in ("audit", "connect_attempt", "revocation", "connection", "data_key", "tenant_key"):
+            self.sql(f"DELETE FROM evergrant.{table}")
+
     # ------------------------------------------------------------------------------------------------------ making
 
     def key(self, tenant: str = "default", owner: str = "olga", provider: str = "acme") -> DataKeyRecord:

@@ -126,16 +126,16 @@ def test_many_sessions_share_the_rows_out_without_taking_one_twice(rows: Rows) -
     assert {claim.epoch for claim in claims} == {1}
 
 
-def test_a_claim_that_met_a_settle_halfway_returns_the_grant_as_settled(rows: Rows) -> None:
+def test_a_claim_that_met_a_settle_halfway_returns_the_grant_as_settled(own_rows: Rows) -> None:
     """A claim's snapshot is taken, the answer is committed, and only then does the claim lock the row."""
-    claim = answer_to = rows.claim(rows.add())
-    rows.expire_lease(claim.connection_id)
-    rows.refreshing.settle([], [])  # its connection is open before claims are made to wait
+    claim = answer_to = own_rows.claim(own_rows.add())
+    own_rows.expire_lease(claim.connection_id)
+    own_rows.refreshing.settle([], [])  # its connection is open before claims are made to wait
     stored = answer(answer_to, next_at=claim.claimed_at)
-    with _claims_wait_at_their_first_row(rows) as let_go, ThreadPoolExecutor(1) as thread:
-        claiming = thread.submit(rows.another_store().claim, [quota()])
-        rows.until("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-        assert rows.refreshing.settle([stored], []).stored
+    with _claims_wait_at_their_first_row(own_rows) as let_go, ThreadPoolExecutor(1) as thread:
+        claiming = thread.submit(own_rows.another_store().claim, [quota()])
+        own_rows.until("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        assert own_rows.refreshing.settle([stored], []).stored
         let_go()
         [taken] = claiming.result(10)
     assert (taken.parent_fp, taken.version) == (stored.refresh_fp, stored.version)

@@ -71,14 +71,14 @@ def test_a_database_without_our_tables_names_the_command(
 
 
 @asks
-def test_tables_of_an_older_schema_name_the_command(rows: Rows, ask: Callable[[Database], object]) -> None:
+def test_tables_of_an_older_schema_name_the_command(own_rows: Rows, ask: Callable[[Database], object]) -> None:
     for table, column in [
         ("oauth_grant", "stale_at"), ("schedule", "attempt"), ("candidate", "sent_at"), ("connection", "labels"),
         ("data_key", "purpose"), ("revocation", "attempt"),
     ]:  # fmt: skip
-        rows.sql(f"ALTER TABLE evergrant.{table} DROP COLUMN {column} CASCADE")
+        own_rows.sql(f"ALTER TABLE evergrant.{table} DROP COLUMN {column} CASCADE")
     with pytest.raises(SchemaOutdated, match="evergrant db upgrade"):
-        ask(rows.database)
+        ask(own_rows.database)
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,10 @@ def _kill_other_sessions(rows: Rows) -> None:
     rows.until(f"SELECT WHERE NOT EXISTS (SELECT {others})")
 
 
-def test_a_schema_that_goes_away_under_an_open_session_names_the_command(rows: Rows) -> None:
-    lane = TokenLane(rows.database)
+def test_a_schema_that_goes_away_under_an_open_session_names_the_command(own_rows: Rows) -> None:
+    lane = TokenLane(own_rows.database)
     lane.read(uuid4(), with_key=False)
-    rows.sql("DROP SCHEMA evergrant CASCADE")
+    own_rows.sql("DROP SCHEMA evergrant CASCADE")
     with pytest.raises(SchemaOutdated, match="evergrant db upgrade"):
         lane.read(uuid4(), with_key=False)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -11,13 +10,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from tests.integration import victims
+from tests.integration.waiting import until
 from vault.errors import SchemaOutdated
 from vault.secret import Secret
 from vault.store.engine import Database
-from vault.store.schema import Schema, needed_revision
+from vault.store.schema import UPGRADE_LOCK, Schema, needed_revision
 from vault.store.tables import SCHEMA, metadata
-
-CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def test_upgrading_twice_is_upgrading_once(empty_database_url: str) -> None:
@@ -36,31 +35,16 @@ def test_an_older_revision_is_told_with_what_is_needed(database_url: str) -> Non
         Schema(Database(Secret(database_url))).check()
 
 
-def test_several_processes_may_upgrade_at_once(empty_database_url: str) -> None:
-    code = (
-        "import os, sys; from vault.secret import Secret; from vault.store.engine import Database;"
-        "from vault.store.schema import Schema;"
-        "sys.stdin.read(); print(Schema(Database(Secret(os.environ['VAULT_DATABASE_URL']))).upgrade())"
-    )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=CHECKOUT,
-            env={"VAULT_DATABASE_URL": empty_database_url},
-        )
-        for _ in range(3)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.close()  # they wait for this, so that they start together
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.read().strip() == needed_revision()
-        assert process.wait(30) == 0
-    with psycopg.connect(empty_database_url) as session:
+def test_several_processes_may_upgrade_at_once(empty_database_url: str, tmp_path: Path) -> None:
+    environment = {"VAULT_DATABASE_URL": empty_database_url, "VAULT_REDIS_URL": "unused", "VAULT_HOME": str(tmp_path)}
+    with psycopg.connect(empty_database_url, autocommit=True) as session:
+        session.execute("SELECT pg_advisory_lock(%s)", (UPGRADE_LOCK,))  # they all come to stand at the same door
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        with ThreadPoolExecutor(1) as thread:
+            upgrading = thread.submit(victims.exit_codes, 3, victims.upgrade, environment)
+            until(lambda: session.execute(waiting).fetchone() == (3,))
+            session.execute("SELECT pg_advisory_unlock_all()")
+            assert upgrading.result() == [0, 0, 0]
         assert session.execute("SELECT count(*) FROM evergrant.schema_revision").fetchone() == (1,)
 
 

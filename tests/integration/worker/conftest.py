@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -17,10 +20,12 @@ from tests.demo.home import Home
 from tests.demo.services import Service
 from tests.simulator import Oracle, SimulatorProcess
 from tests.simulator.client import consent
+from tests.support import stack
 from vault import Vault
 from vault.testing.servers import EmbeddedRedis
 
 PROVIDER = "acme"
+SCAN_S = 1.0
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -42,7 +47,7 @@ class System:
             "VAULT_HOME": str(home.path / "vault"),
             "VAULT_PROVIDERS": str(providers), "VAULT_INSECURE_HOSTS": "127.0.0.1", "VAULT_CLIENT_ACME_ID": "evergrant",
             "VAULT_CLIENT_ACME_SECRET": "cnry-cs-simulator", "VAULT_REDIRECT_URI": "http://127.0.0.1:9/callback",
-            "VAULT_SCAN_INTERVAL_S": "1", "VAULT_REQUEST_DEADLINE_S": "5",
+            "VAULT_SCAN_INTERVAL_S": str(SCAN_S), "VAULT_REQUEST_DEADLINE_S": "5",
         }  # fmt: skip
         self.vault = Vault.from_env(self.environ)
         self.database = psycopg.connect(database_url, autocommit=True)
@@ -65,12 +70,24 @@ class System:
         self._services.append(service)
         return service
 
-    def worker(self, name: str = "worker") -> Service:
+    def worker(self, name: str = "worker", *options: str, app: str = "worker", **more: str) -> Service:
         """A worker of two processes, ready for work."""
-        service = self.celery(name, "worker", "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO")
-        service.start()
+        service = self.start_worker(name, *options, app=app, **more)
         wait_until(lambda: service.has_said(b" ready."), 30, service.last_words)
         return service
+
+    def start_worker(self, name: str = "worker", *options: str, app: str = "worker", **more: str) -> Service:
+        """The same, just started."""
+        defaults = ["--concurrency", "2", "--hostname", f"{name}@here", "--loglevel", "INFO", "--without-mingle"]
+        service = self.python(name, "celery", "-A", app, "worker", *defaults, *options, **more)
+        service.start()
+        return service
+
+    def probe(self, question: str, name: str = "worker") -> int:
+        """The exit code of the probe for a worker."""
+        environ = {**os.environ, **self.environ}
+        command = [sys.executable, "-m", "worker.probe", question, "-n", f"{name}@here"]
+        return subprocess.run(command, env=environ, cwd=ROOT, check=False, capture_output=True, timeout=30).returncode
 
     def connect(self, count: int) -> list[UUID]:
         """Connect owners."""
@@ -90,14 +107,27 @@ class System:
         row = self.database.execute("SELECT count(*) FROM evergrant.schedule WHERE next_at <= now()").fetchone()
         return int(row[0]) if row else 0
 
+    def leased(self) -> bool:
+        """Whether anything is in a worker's hands."""
+        query = "SELECT 1 FROM evergrant.schedule WHERE lease_until > now() LIMIT 1"
+        return self.database.execute(query).fetchone() is not None
+
     def close(self) -> None:
         """Stop everything."""
         for service in self._services:
-            service.close()
+            service.discard()
         self.database.close()
         self.vault.close()
         self.provider.close()
         self.redis.close()
+
+
+class Running(NamedTuple):
+    """A system, its one worker, and who is connected."""
+
+    system: System
+    worker: Service
+    ids: list[UUID]
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, otherwise: Callable[[], str] = str) -> float:
@@ -112,7 +142,21 @@ def wait_until(holds: Callable[[], bool], seconds: float, otherwise: Callable[[]
 
 @pytest.fixture
 def system(database_url: str) -> Iterator[System]:
-    """A system of this test's own."""
+    """A system of this test's own, for tests that break things; no worker runs yet."""
+    with _system(database_url) as system:
+        yield system
+
+
+@pytest.fixture(scope="session")
+def running(postgres: stack.DatabaseServer, template_database: str) -> Iterator[Running]:
+    """A system of ten owners with a worker, for tests that leave it as it is. Each child process ends after a task."""
+    with stack.new_database(postgres, template_database) as url, _system(url) as system:
+        ids = system.connect(10)
+        yield Running(system, system.worker("worker", "--max-tasks-per-child", "1"), ids)
+
+
+@contextmanager
+def _system(database_url: str) -> Iterator[System]:
     with Home() as home:
         system = System(home, database_url)
         try:

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.worker.conftest import ROOT, System
+from tests.integration.worker.conftest import ROOT, Running
+from vault import Maintenance
+from worker.process import check
 
 BASIC = {"VAULT_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}
 
@@ -44,17 +47,44 @@ def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -
     assert "127.0.0.1:1/app" in ended.stderr
 
 
-def test_an_empty_database_names_the_command_that_helps(empty_database_url: str, tmp_path: Path) -> None:
-    ended = _start({**BASIC, "VAULT_DATABASE_URL": empty_database_url, "VAULT_HOME": str(tmp_path)})
-    _assert_readable(ended)
-    assert "evergrant db upgrade" in ended.stderr
+def test_an_empty_database_names_the_command_that_helps(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = {**BASIC, "VAULT_DATABASE_URL": empty_database_url, "VAULT_HOME": str(tmp_path)}
+    assert "evergrant db upgrade" in _refusal(environ, monkeypatch, capsys)
 
 
-@pytest.mark.timeout(60)
-def test_another_master_key_than_the_databases_is_refused(system: System) -> None:
+def test_another_master_key_than_the_databases_is_refused(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The keyring file was lost and made anew: nothing could be opened, so the worker does not even begin."""
-    system.connect(1)
-    shutil.rmtree(system.environ["VAULT_HOME"])
-    ended = _start(system.environ)
-    _assert_readable(ended)
-    assert "key local:" in ended.stderr
+    environ = {**BASIC, "VAULT_DATABASE_URL": database_url, "VAULT_HOME": str(tmp_path / "vault")}
+    maintenance = Maintenance.from_env(environ)
+    maintenance.check()  # makes the tenant's key
+    maintenance.close()
+    shutil.rmtree(tmp_path / "vault")
+    assert "key local:" in _refusal(environ, monkeypatch, capsys)
+
+
+def test_the_start_line_names_key_and_servers_without_passwords(running: Running) -> None:
+    system, worker, _ = running
+    (line,) = [each for each in worker.log.read_text().splitlines() if each.startswith("Evergrant worker")]
+    database, broker = (system.environ[f"VAULT_{name}_URL"] for name in ("DATABASE", "REDIS"))
+    assert "worker@here: master key local:primary#" in line
+    assert f"/{urlsplit(database).path.removeprefix('/')}" in line
+    assert urlsplit(broker).netloc.rpartition("@")[2] in line
+    assert "redis://" not in line
+    assert "postgresql://" not in line
+
+
+def test_a_worker_is_live_and_ready(running: Running) -> None:
+    assert (running.system.probe("live"), running.system.probe("ready")) == (0, 0)
+
+
+def _refusal(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        check("worker@here")
+    assert ended.value.code == 2
+    return capsys.readouterr().err

@@ -1,0 +1,30 @@
+"""A worker that is told to end brings home what it sent, and gives back the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.worker.conftest import System, wait_until
+
+MANY = 40
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("remapped", [{}, {"REMAP_SIGTERM": "SIGQUIT"}], ids=["warm", "soft"])
+def test_sigterm_brings_home_what_was_sent_and_gives_back_the_rest(system: System, remapped: dict[str, str]) -> None:
+    """The provider takes its time, and few requests go out at once: most of what is due has not been sent by then."""
+    system.connect(MANY)
+    environ = {"VAULT_MAX_IN_FLIGHT": "2", "VAULT_REQUEST_DEADLINE_S": "1", **remapped}
+    worker = system.worker(**environ)
+    system.provider.configure("acme", latency=0.5)
+    before = len(system.oracle.presented())
+    system.make_due()
+    wait_until(system.leased, 20, worker.last_words)
+    worker.stop()
+    assert "Traceback" not in worker.last_words(100_000)
+    sent = system.oracle.presented()
+    assert set(sent.values()) == {1}
+    assert 0 < len(sent) - before < MANY
+    assert system.due() == MANY - (len(sent) - before)
+    assert not system.leased()
+    assert system.probe("live") == 1
