@@ -20,7 +20,7 @@ BENCHMARKS = {
     "enqueue": enqueueing.run,
     "engine": refreshing.run,
 }
-QUICK = 0.2
+QUICK = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -38,6 +38,8 @@ SIMULATED = "simulated"
 DRAINS = 2
 NAIVE_PROCESSES = {0: 2, 50: 50, 200: 50}
 """For each provider latency in milliseconds, the pool size that did best."""
+SHARE_FOR_LATENCIES = 0.5
+"""Slow providers take their time; a quick run leaves them out."""
 PATIENCE_S = 120
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -201,6 +203,8 @@ def run(effort: Effort) -> list[Section]:
         ours.run(min(count, 1000))
         figures = []
         for latency, processes in NAIVE_PROCESSES.items():
+            if latency and effort.share < SHARE_FOR_LATENCIES:
+                continue
             provider.set_latency(latency)
             pool = ("-A", "tests.benchmarks.naive.app", "worker", "-c", str(processes))
             with _celery(stage.home, pool, environment) as naive_worker:

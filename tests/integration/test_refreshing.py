@@ -215,6 +215,33 @@ def test_a_provider_that_turns_us_away_costs_patience_and_nothing_else(
     assert {house.state(each) for each in ids.values()} == {("active", None)}
 
 
+@pytest.mark.parametrize(("rotation", "ends"), [("none", "active"), ("strict", "needs_reconnect")])
+def test_an_answer_without_a_refresh_token_leaves_the_old_one_in_its_place(
+    build: Callable[..., House], rotation: str, ends: str
+) -> None:
+    """RFC 6749, section 6. Where the old one was spent all the same, the next refresh shows it."""
+    house = build(rotation=rotation)
+    each = house.connect()
+    before = house.row(each)
+    house.fault("missing", fields=["refresh_token"])
+    house.make_due(each)
+    assert house.worker.refresh_scan().refreshed == 1
+    after = house.row(each)
+    assert (after["refresh_fp"], after["version"]) == (before["refresh_fp"], 2)
+    assert house.oracle.access_token_live(house.vault.get(each).access_token.reveal())
+    house.make_due(each)
+    house.worker.refresh_scan()
+    assert house.state(each)[0] == ends
+
+
+def test_a_rejection_in_a_200_is_a_rejection(house: House) -> None:
+    each = house.connect()
+    house.fault("error_in_200", error="invalid_grant")
+    house.make_due(each)
+    house.worker.refresh_scan()
+    assert house.state(each) == ("needs_reconnect", "invalid_grant")
+
+
 def test_a_wait_that_comes_with_an_error_is_kept(build: Callable[..., House]) -> None:
     house = build(rotation="none")
     each = house.connect()

@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from tests.integration import victims
+from tests.integration.house import NOBODY_HERE
 from tests.integration.waiting import until
 from vault.errors import SchemaOutdated
 from vault.secret import Secret
@@ -36,7 +37,11 @@ def test_an_older_revision_is_told_with_what_is_needed(database_url: str) -> Non
 
 
 def test_several_processes_may_upgrade_at_once(empty_database_url: str, tmp_path: Path) -> None:
-    environment = {"VAULT_DATABASE_URL": empty_database_url, "VAULT_REDIS_URL": "unused", "VAULT_HOME": str(tmp_path)}
+    environment = {
+        "VAULT_DATABASE_URL": empty_database_url,
+        "VAULT_REDIS_URL": NOBODY_HERE,
+        "VAULT_HOME": str(tmp_path),
+    }
     with psycopg.connect(empty_database_url, autocommit=True) as session:
         session.execute("SELECT pg_advisory_lock(%s)", (UPGRADE_LOCK,))  # they all come to stand at the same door
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"

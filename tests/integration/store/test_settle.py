@@ -155,18 +155,18 @@ def test_an_end_is_about_the_consent_it_was_claimed_under(rows: Rows) -> None:
 
 def test_refreshing_updates_grants_in_place(own_rows: Rows) -> None:
     """Heap-only updates: no index is touched, and pages are cleaned in passing instead of growing."""
-    ids, batches = own_rows.add_many(1000), 30
+    ids, batches = own_rows.add_many(600), 24
     own_rows.sql(
         "UPDATE evergrant.schedule SET next_at = now() - random() * interval '1 h'"
     )  # neighbours fall due apart
     for _ in range(batches):
-        claims = own_rows.refreshing.claim([quota(rows=100)])
+        claims = own_rows.refreshing.claim([quota(rows=60)])
         own_rows.refreshing.settle([answer(c, next_at=own_rows.now() - timedelta(minutes=1)) for c in claims], [])
     own_rows.refreshing.close()  # a session that ends tells its numbers
     told = "SELECT FROM pg_stat_user_tables WHERE relname = 'oauth_grant' AND n_tup_upd >= %s"
-    own_rows.until(told, (batches * 100,))
+    own_rows.until(told, (batches * 60,))
     found = _updates(own_rows)
-    assert found["all"] == batches * 100 > len(ids)
+    assert found["all"] == batches * 60 > len(ids)
     assert found["in_place"] / found["all"] >= 0.95, found
 
 

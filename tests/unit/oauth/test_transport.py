@@ -322,8 +322,7 @@ def test_what_is_not_http_leaves_us_in_doubt(
         connection.close()
 
     end = post(transport, serve(talk).uri)
-    assert (end.status, end.sent) == (0, True)
-    assert end.failure
+    assert (end.status, end.sent, end.failure) == (0, True, "protocol")
 
 
 # ----------------------------------------------------------------------------------- once, also on a kept connection
