@@ -5,7 +5,7 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -149,6 +149,8 @@ class NewGrant(NamedTuple):
     life: timedelta
     refresh_in: timedelta | None
     grant_life: timedelta | None
+    age: timedelta
+    """Since the code was sent: lives are counted from there."""
 
 
 class ConnectAttempt(NamedTuple):
@@ -266,6 +268,9 @@ class Spool(Protocol):
 
     def holds(self, connection_id: UUID) -> bool:
         """Whether a record for this connection, ours or a dead process's, is waiting on this disk."""
+
+    def lying(self, connection_ids: Collection[UUID]) -> list[Kept]:
+        """Records for these connections that wait in other processes' spools on this disk, dead or alive."""
 
     def orphans(self) -> Iterable[Orphan]:
         """Records of processes that died; each must be answered by ``Orphan.done``."""

@@ -15,7 +15,7 @@ import os
 import struct
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
@@ -198,8 +198,13 @@ class FileSpool:
         with self._lock:
             if any(key[:16] == wanted for key in self._open):
                 return True
+        return bool(self.lying([connection_id]))
+
+    def lying(self, connection_ids: Collection[uuid.UUID]) -> list[Kept]:
+        """See ``Spool.lying``."""
+        wanted = {connection_id.bytes for connection_id in connection_ids}
         files = (path for path in self._files() if path != self._path)
-        return any(key[:16] == wanted for path in files for key in waiting(_content(path)))
+        return [kept for path in files for key, kept in waiting(_content(path)).items() if key[:16] in wanted]
 
     def orphans(self) -> Iterator[OrphanFile]:
         """See ``Spool.orphans``: files whose lock can be had, each locked by us while it is looked at."""

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 JOBS = get_args(Job)
 DRAIN_S, HOLD_S, SLACK_S = 5.0, 120.0, 60.0
 """A drain claims for so long; its answers are held against a database that is away; and what nobody has thought of."""
+SETTLING_S = 5.0
+"""For the last answers to be stored, when a worker is told to end."""
 REQUESTS_IN_A_ROW = 3
 """A scan waits for requests this often: for revocations, for what it sent itself, and for one suspect alone."""
 SWEEP_LIMIT_S = 3600.0
@@ -105,7 +107,7 @@ def limits(request_deadline_s: float) -> dict[str, Any]:
         "task_soft_time_limit": soft,
         "task_time_limit": soft + GRACE_S,
         "task_annotations": {Rewrap.task: sweep, RotateDataKeys.task: sweep},
-        "worker_soft_shutdown_timeout": drained,
+        "worker_soft_shutdown_timeout": drained + SETTLING_S,
     }
 
 

@@ -16,7 +16,7 @@ CAMPAIGNS: dict[str, Callable[[], plans.Plan]] = {
     "grace": lambda: plans.long(plans.GRACE),
     "strict": lambda: plans.long(plans.STRICT),
     "postgres": plans.postgres,
-    "short-grace": lambda: plans.short(plans.GRACE),
+    "short-grace": lambda: plans.short(plans.ROOMY),
     "short-strict": lambda: plans.short(plans.STRICT),
 }
 

@@ -95,6 +95,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Report:
         stack.switch.unlink()
         acts.thaw()
         unsettled = settle(stack, say)
+        stack.rest()
         reader.close()
         monitor.close()
         _persist_redis(stack)

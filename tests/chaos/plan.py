@@ -8,6 +8,8 @@ from typing import Any
 from tests.chaos.failpoints import POINTS
 
 GRACE: dict[str, Any] = {"mode": "grace", "replay_window": 30.0}
+ROOMY: dict[str, Any] = {"mode": "grace", "replay_window": 90.0}
+"""A window that a busy machine does not outlast: for the campaign of every test run."""
 STRICT: dict[str, Any] = {"mode": "strict"}
 
 

@@ -67,7 +67,7 @@ class Stack:
         root = Path(__file__).resolve().parents[2]
         environ = {**os.environ, **self.environ, VARIABLE: json.dumps(chaos), "PYTHONPATH": str(root),
                    "C_FORCE_ROOT": "1"}  # fmt: skip
-        return Service(self.home, name, [sys.executable, "-m", "celery", "-A", app, *arguments], environ)
+        return Service(self.home, name, [sys.executable, "-m", "celery", "-A", app, *arguments], environ, patience=20.0)
 
     def _worker(self, number: int) -> list[str]:
         return ["worker", "--concurrency", "2", "--hostname", f"w{number}@%h", "--loglevel", "INFO"]
@@ -80,6 +80,12 @@ class Stack:
             service.start()
         self.supervisor.start()
         return self
+
+    def rest(self) -> None:
+        """Let every Celery process end in good order: what is looked at next does not move any more."""
+        self.supervisor.close()
+        for service in (*self.beats, *self.workers):
+            service.stop()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.supervisor.close()

@@ -9,7 +9,7 @@ from tests.chaos.campaign import run
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("rotation", [plans.GRACE, plans.STRICT], ids=lambda rotation: str(rotation["mode"]))
+@pytest.mark.parametrize("rotation", [plans.ROOMY, plans.STRICT], ids=lambda rotation: str(rotation["mode"]))
 def test_nothing_is_lost_that_could_be_kept(rotation: dict[str, object]) -> None:
     """Whatever is killed, a provider with grace loses nothing; a strict one only answers that were never stored."""
     report = run(plans.short(rotation), print)

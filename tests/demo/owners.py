@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
@@ -55,12 +55,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     vault = Vault.from_env()
+    work: list[Future[None]] = []
     vaults = [vault.for_tenant(tenant_of(number, given.tenants)) for number in range(given.tenants)]
     with given.out.open("a", buffering=1) as out, ThreadPoolExecutor(BROWSERS) as browsers:
-        work = [
-            browsers.submit(connect, vaults[number % given.tenants], owner_name(number), out)
-            for number in range(given.owners)
-        ]
+        for number in range(given.owners):
+            work.append(browsers.submit(connect, vaults[number % given.tenants], owner_name(number), out))
+            if number < given.tenants:
+                work[number].result()  # the first of each tenant alone: its tenant's keys are made
         for each in work:
             each.result()
 

@@ -35,6 +35,7 @@ def judge(story: Story, owners: int, proof: dict[str, str], elapsed: Callable[[]
     """
     stack = story.stack
     states = story.books.states()
+    stored = story.books.counts().refreshes  # before the journal is read: refreshes go on
     accounts = [state.owner for state in states]
     journal = read_journal(stack.simulator.oracle(), accounts, stack.simulator.now())
     metrics = read_metrics(stack.home.path / "metrics")
@@ -64,7 +65,7 @@ def judge(story: Story, owners: int, proof: dict[str, str], elapsed: Callable[[]
             "unproven": dict(sorted(unproven.items())[:20]),
         },
         "refreshes": {
-            "stored": story.books.counts().refreshes,
+            "stored": stored,
             "answered_by_provider": journal.refreshes,
             "in_killed_workers_hands": len(happened.claims_at_kill),
             "died_with_worker": story.books.unsettled(happened.claims_at_kill),

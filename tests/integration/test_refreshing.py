@@ -495,6 +495,23 @@ def test_an_answer_in_the_spool_of_a_killed_process_is_brought_home(house: House
     assert list((house.home / "spool").iterdir()) == []
 
 
+def test_an_answer_in_the_hands_of_a_process_that_sleeps_is_brought_home_by_another(house: House) -> None:
+    """It is not dead, so its spool is its own; but the token must not be sent again while the answer lies there."""
+    each = house.connect()
+    house.make_due(each)
+    with victims.asleep(victims.scan_and_sleep_after_spooling, house.environment):
+        until(lambda: FileSpool(house.home / "spool").holds(each))
+        house.expire_leases()
+        house.worker.refresh_scan()
+        house.make_due(each)  # the time has come to try the old token once
+        house.worker.refresh_scan()
+        assert house.state(each) == ("active", None)
+        assert house.presented(each) == [1, 0]
+        assert house.vault.get(each).access_token.reveal() == house.newest_answer(each)
+    house.worker.refresh_scan()  # what the sleeper left is known already
+    assert house.events(each) == ["oauth.in_doubt", "oauth.refreshed"]
+
+
 def test_an_answer_that_dies_with_its_process_is_flagged_with_evidence(house: House) -> None:
     each = house.connect()
     house.make_due(each)

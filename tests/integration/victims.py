@@ -8,7 +8,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec
 from uuid import UUID
 
@@ -34,6 +35,18 @@ def exit_codes(count: int, victim: Callable[[Mapping[str, str]], None], environm
     for process in processes:
         process.join(60)
     return [-1 if process.exitcode is None else process.exitcode for process in processes]
+
+
+@contextmanager
+def asleep(victim: Callable[[Mapping[str, str]], None], environment: Mapping[str, str]) -> Iterator[None]:
+    """Run one for as long as the block takes, and end it then."""
+    process = _processes.Process(target=victim, args=(dict(environment),))
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join(60)
 
 
 def exit_code(
@@ -77,6 +90,18 @@ def scan_and_die_after_spooling(environment: Mapping[str, str]) -> None:
     def sabotaged(self: FileSpool, kept: Kept) -> None:
         append(self, kept)
         _die()
+
+    FileSpool.append = sabotaged  # type: ignore[method-assign]
+    _scan(environment)
+
+
+def scan_and_sleep_after_spooling(environment: Mapping[str, str]) -> None:
+    """Be stopped between the disk and the database, as a machine that is suspended; somebody must end this one."""
+    append = FileSpool.append
+
+    def sabotaged(self: FileSpool, kept: Kept) -> None:
+        append(self, kept)
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     FileSpool.append = sabotaged  # type: ignore[method-assign]
     _scan(environment)

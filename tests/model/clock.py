@@ -91,7 +91,7 @@ class Clock(NamedTuple):
         )
 
     def _worker(self, worker: Worker, span: int) -> Worker:
-        if worker == Worker():
+        if worker.taken is None and worker.held is None and not worker.orphans:
             return worker
         return worker._replace(
             taken=worker.taken and self._taken(worker.taken, span),

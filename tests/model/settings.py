@@ -30,7 +30,7 @@ WORLDS = {
     "none, with new tokens": Setting(NONE_FRESH, MOST_TWO, rounds=1, forgiving=True),
     "idempotent": Setting(IDEMPOTENT, ANY_TWO, forgiving=True),
     "until successor used": Setting(UNTIL_USED, MOST_TWO, forgiving=True),
-    "grace": Setting(grace(1800), MOST_TWO._replace(asked=0, unsure=0), forgiving=True),
+    "grace": Setting(grace(1800), MOST_TWO._replace(asked=0, unsure=0, disk=0), forgiving=True),
     "strict": Setting(STRICT, ANY_TWO),
     "strict, without penalty": Setting(STRICT_WITHOUT_PENALTY, ANY_TWO),
 }

@@ -146,6 +146,8 @@ def outdated(state: State, *, epoch: bool = False, version: bool = False) -> Sta
 
     def worker(w: Worker) -> Worker:
         t = w.taken
+        if t is None and w.held is None and not w.orphans:
+            return w
         if t is not None:
             t = t._replace(epoch=t.epoch and not epoch, version=t.version and not version)
         return w._replace(taken=t, held=w.held and held(w.held), orphans=tuple(map(held, w.orphans)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import cache
 from typing import NamedTuple
 
 from tests.model import invariants, store
@@ -317,10 +318,14 @@ class World:
 
 def _pay(state: State, fault: str) -> State | None:
     """The same state with one fault less to come; None when there is none left."""
-    left: int = getattr(state.faults, fault)
-    if not left or not state.faults.total:
-        return None
-    return state._replace(faults=state.faults._replace(**{fault: left - 1, "total": state.faults.total - 1}))
+    left = _less(state.faults, fault)
+    return None if left is None else state._replace(faults=left)
+
+
+@cache
+def _less(faults: Faults, fault: str) -> Faults | None:
+    left: int = getattr(faults, fault)
+    return faults._replace(**{fault: left - 1, "total": faults.total - 1}) if left and faults.total else None
 
 
 def _with(state: State, i: int, worker: Worker) -> State:

@@ -195,6 +195,8 @@ class Drain:
     def _accept(self, claims: Iterable[Claim], asked_at: float) -> None:
         """Decide what each claim leads to (S3, S6), and queue what is to be sent."""
         self._spool_writable = self._can_spool()
+        claims = list(claims)
+        overlooked = self._overlooked(claims)
         for claim in claims:
             self._claimed += 1
             self._clock = (claim.claimed_at, asked_at)
@@ -204,9 +206,23 @@ class Drain:
                 self._put(Adoption(claim), "adopted")
             elif decision.verdict is not None:
                 self._conclude(provider, decision.verdict, "waited")
+            elif claim.connection_id in overlooked:
+                for kept in overlooked[claim.connection_id]:
+                    self._put(kept, "found")
+                self._put(policy.look_again(self._tools.policy, claim), "waited")
             else:
                 self._load[provider.name] += 1
                 self._ready.append((claim, provider))
+
+    def _overlooked(self, claims: Iterable[Claim]) -> dict[UUID, list[Kept]]:
+        """Answers to refresh tokens in doubt that lie on this disk: who received them sleeps, or is about to store."""
+        doubtful = {claim.connection_id: claim for claim in claims if claim.doubt_since is not None}
+        found: dict[UUID, list[Kept]] = {}
+        for kept in self._tools.spool.lying(doubtful) if doubtful else ():
+            claim = doubtful[kept.connection_id]
+            if (kept.parent_fp, kept.parent_version, kept.consent) == (claim.parent_fp, claim.version, claim.consent):
+                found.setdefault(kept.connection_id, []).append(kept)
+        return found
 
     def _begin(self, claim: Claim, provider: Provider) -> None:
         """S1 and S3 for one claim, then S4."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +20,9 @@ from tests.demo.services import Service
 from tests.simulator import Oracle, SimulatorProcess
 from tests.simulator.client import consent
 from tests.support import stack
-from vault import Vault
+from vault import Settings, Vault
 from vault.testing.servers import EmbeddedRedis
+from worker.sign import Sign
 
 PROVIDER = "acme"
 SCAN_S = 1.0
@@ -83,11 +83,10 @@ class System:
         service.start()
         return service
 
-    def probe(self, question: str, name: str = "worker") -> int:
-        """The exit code of the probe for a worker."""
-        environ = {**os.environ, **self.environ}
-        command = [sys.executable, "-m", "worker.probe", question, "-n", f"{name}@here"]
-        return subprocess.run(command, env=environ, cwd=ROOT, check=False, capture_output=True, timeout=30).returncode
+    def signs(self, name: str = "worker") -> tuple[bool, bool]:
+        """Whether a worker is live, and whether it is ready, as its probes see it."""
+        sign = Sign(Settings.load(self.environ), f"{name}@here")
+        return sign.is_live(time.time()), sign.is_ready(time.time())
 
     def connect(self, count: int) -> list[UUID]:
         """Connect owners."""

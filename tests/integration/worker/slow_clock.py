@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from celery import Celery
 from celery.__main__ import main
@@ -10,11 +11,11 @@ from celery.__main__ import main
 _now = Celery.now
 
 
-def _an_hour_ago(app: Celery) -> datetime:
+def _an_hour_ago(app: Any) -> datetime:
     return _now(app) - timedelta(hours=1)
 
 
-Celery.now = _an_hour_ago  # type: ignore[method-assign]  # the clock is what this is about
+setattr(Celery, "now", _an_hour_ago)  # noqa: B010  # an assignment is what mypy forbids
 
 if __name__ == "__main__":
     main()

@@ -42,7 +42,10 @@ def test_the_pulse_survives_the_forks_around_it(running: Running) -> None:
     for _round in range(4):
         system.make_due()
         wait_until(lambda: system.due() == 0, 30, worker.last_words)
-    assert b"pulse." not in worker.log.read_bytes()
+    log = worker.log.read_text()
+    assert "pulse.missed" not in log
+    assert "pulse.failed" not in log
+    assert len(set(re.findall(r"ForkPoolWorker-(\d+)", log))) > 2
     assert set(system.oracle.presented().values()) == {1}
 
 
@@ -62,15 +65,15 @@ def test_a_worker_outlives_its_connections_to_redis(running: Running) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_three_beats_and_two_workers_spend_no_token_twice(system: System) -> None:
+def test_three_beats_spend_no_token_twice(system: System) -> None:
     """However often the bell rings, each refresh token is sent once; one beat's clock is an hour slow."""
     system.connect(40)
-    workers = [system.worker("one"), system.start_worker("two")]
+    worker = system.worker()
     for number, module in enumerate(("celery", "celery", "tests.integration.worker.slow_clock")):
         system.python(f"beat-{number}", module, "-A", "worker", "beat", "--pidfile=", "--loglevel", "INFO").start()
     for _ in range(3):
         system.make_due()
-        wait_until(lambda: system.due() == 0, 30, workers[0].last_words)
+        wait_until(lambda: system.due() == 0, 30, worker.last_words)
     assert set(system.oracle.presented().values()) == {1}
     assert len(system.oracle.presented()) == 120
 
@@ -87,7 +90,7 @@ def test_without_redis_refreshes_go_on(system: System) -> None:
     system.make_due()
     wait_until(lambda: system.due() == 0, 60, worker.last_words)
     assert worker.running
-    assert (system.probe("live"), system.probe("ready")) == (0, 1)
+    assert system.signs() == (True, False)
     assert worker.log.read_bytes().count(b"pulse.helps_itself") == 1
     assert set(system.oracle.presented().values()) == {1}
 

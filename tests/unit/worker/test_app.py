@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from celery.beat import ScheduleEntry
@@ -158,14 +160,11 @@ def test_beat_begins_with_everything_since_it_keeps_no_file() -> None:
     assert app.conf.beat_scheduler == "celery.beat:Scheduler"
 
 
-def test_a_closed_channel_is_a_connection_error() -> None:
+@pytest.mark.parametrize("connection", [None, SimpleNamespace(client=None)], ids=["closed", "closing"])
+def test_a_closed_channel_is_a_connection_error(connection: object) -> None:
     """kombu 5.7.0 raises AttributeError there, which ends the worker."""
     broker_guard.install()
-
-    class Connection:
-        client = None
-
-    channel = Channel.__new__(Channel)
-    channel.connection = Connection()  # type: ignore[assignment]  # as a closed one looks
+    channel: Any = Channel.__new__(Channel)
+    channel.connection = connection
     with pytest.raises(RedisConnectionError):
         getattr(channel, broker_guard.METHOD)()
