@@ -18,7 +18,7 @@ import click
 import structlog
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from vault import ConfigurationError, Connection, Maintenance, Refresh, Vault, VaultError
 
@@ -128,7 +128,7 @@ def list_(output: _Output, /, **filters: Any) -> None:
     if output.as_json:
         output.document([_facts(connection) for connection in found])
         return
-    table = Table("id", "owner", "provider", "status", "token ends", "refreshed")
+    table = Table(Column("id", no_wrap=True), "owner", "provider", "status", "token ends", "refreshed")
     for each in found:
         table.add_row(
             str(each.id),

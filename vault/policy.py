@@ -247,7 +247,7 @@ def _in_window(policy: RefreshPolicy, provider: Provider, claim: Claim, now: dat
         return wait
     ends = claim.doubt_since + provider.replay_window * WINDOW_SHARE
     left = ends - now - policy.scan - timing(policy, provider).deadline
-    if now + timing(policy, provider).deadline > ends:
+    if not replay_is_safe(provider, claim.doubt_since, now, timing(policy, provider).deadline):
         return wait  # it is too late for that
     return min(wait, max(left, ZERO))
 

@@ -149,7 +149,7 @@ class NewGrant(NamedTuple):
     life: timedelta
     refresh_in: timedelta | None
     grant_life: timedelta | None
-    age: timedelta
+    age: timedelta = timedelta(0)
     """Since the code was sent: lives are counted from there."""
 
 

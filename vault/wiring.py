@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Lock
 
 from vault import policy
-from vault.engine.drain import Tools
 from vault.engine.sealing import Sealer
+from vault.engine.tools import Tools
 from vault.keyring import Keyring
 from vault.kms import open_kms
 from vault.limits import LocalGate
@@ -128,6 +128,7 @@ class Wiring:
             tenant, self._connections, self._providers, self._exchange, self.keyring,
             Sealer(self.keyring, self._policy), self.doorbell, self._policy,
             redirect_uri=self._settings.redirect_uri, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
+            monotonic=monotonic,
         )  # fmt: skip
 
     def close(self) -> None:

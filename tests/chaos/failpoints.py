@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vault.engine.drain import Tools
+from vault.engine.tools import Tools
 
 VARIABLE = "EVERGRANT_CHAOS"
 BEFORE, AFTER = "before", "after"

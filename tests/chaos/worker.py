@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from tests.chaos.failpoints import wrapped
-from vault.engine.drain import Tools
+from vault.engine.tools import Tools
 from vault.wiring import Wiring
 from worker import app
 

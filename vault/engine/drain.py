@@ -7,8 +7,7 @@ nobody else's; a provider in trouble is not claimed for at all while its breaker
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -17,10 +16,11 @@ import structlog
 
 from vault import policy
 from vault.claims import Claim, Kept, Quota, Verdict
-from vault.engine.sealing import Prepared, Sealer
+from vault.engine.sealing import Prepared
+from vault.engine.supply import Supply
+from vault.engine.tools import Tools
 from vault.engine.writer import Adoption, Condemnation, Work, Writer
 from vault.errors import CannotOpen, KeyUnavailable, StoreUnavailable
-from vault.metrics import claims as claims_metric
 from vault.metrics import refreshes
 from vault.model import Status
 from vault.outcome import (
@@ -35,8 +35,7 @@ from vault.outcome import (
     Throttled,
     Unknown,
 )
-from vault.policy import RefreshPolicy, Step
-from vault.ports import Gate, Providers, RefreshStore, Spool, TokenEndpoint, Transport
+from vault.policy import Step
 from vault.provider import Provider
 from vault.secret import Secret
 
@@ -48,8 +47,6 @@ POLL = timedelta(milliseconds=20)
 BURST = 64
 """Sends begun between two looks at the network: a quick provider then answers the first before the last has left, which
 keeps fewer connections open, and libcurl looks through all that are open for each request."""
-TASTE = 16
-"""Rows asked for a client that had none a moment ago."""
 HOLD = timedelta(minutes=2)
 """How long answers are held against a database that is away, before they are left to the spool."""
 
@@ -76,21 +73,6 @@ class Tally(NamedTuple):
     """More was due than the budget allowed."""
 
 
-class Tools(NamedTuple):
-    """What a drain works with."""
-
-    store: RefreshStore
-    transport: Transport
-    endpoint: TokenEndpoint
-    spool: Spool
-    gate: Gate
-    sealer: Sealer
-    providers: Providers
-    policy: RefreshPolicy
-    monotonic: Callable[[], float]
-    jitter: Callable[[], float]
-
-
 class Drain:
     """One run of the engine, for one thread; made anew for each run."""
 
@@ -115,7 +97,7 @@ class Drain:
         Raises:
             StoreUnavailable: rows could not be claimed; what was in flight has been brought home first.
         """
-        supply = _Supply(self._tools, self._max_in_flight)
+        supply = Supply(self._tools, self._max_in_flight)
         until = self._tools.monotonic() + budget.total_seconds()
         try:
             self._loop(supply, until)
@@ -148,7 +130,7 @@ class Drain:
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
-    def _loop(self, supply: _Supply, until: float) -> None:
+    def _loop(self, supply: Supply, until: float) -> None:
         transport, monotonic = self._tools.transport, self._tools.monotonic
         while True:
             open_ended = self._spool_writable and monotonic() < until
@@ -325,89 +307,3 @@ def _singles(tools: Tools) -> list[Quota]:
     """One row of any client that may be sent to now."""
     open_for_business = [p for p in tools.providers.all() if tools.gate.room(p)]
     return [Quota(p.name, 1, policy.timing(tools.policy, p).lease) for p in open_for_business]
-
-
-class _Batch(NamedTuple):
-    claims: list[Claim]
-    asked_at: float
-
-
-class _Supply:
-    """Claims ahead on a thread of its own, so that the network never waits for the database."""
-
-    def __init__(self, tools: Tools, max_in_flight: int) -> None:
-        self._tools = tools
-        self._max_in_flight = max_in_flight
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="evergrant-claims")
-        self._pending: Future[_Batch] | None = None
-        self.dry = False
-        """The last look found nothing due."""
-        self._hungry: set[str] = set()
-        self._since: dict[str, datetime] = {}
-        self._swept_at = tools.monotonic()
-
-    def ask(self, load: Counter[str], ready: int, open_ended: bool) -> None:
-        """Ask for more rows, if there is room for them and none were asked for yet."""
-        free = self._max_in_flight - ready - self._tools.transport.in_flight
-        if self._pending is not None or self.dry or not open_ended or free < min(64, self._max_in_flight // 2):
-            return
-        self._pending = self._thread.submit(self._claim, self._quotas(load, free))
-
-    def take(self) -> _Batch | None:
-        """Return a batch that has come; raises what the claim raised."""
-        if self._pending is None or not self._pending.done():
-            return None
-        batch, self._pending = self._pending.result(), None
-        self.dry = not batch.claims and not self._since
-        if not batch.claims:
-            self._since.clear()  # before calling it dry, look once at everything
-        self._remember(batch.claims)
-        return batch
-
-    def idle(self, open_ended: bool) -> bool:
-        """Whether nothing is on its way and nothing more will be asked for."""
-        return self._pending is None and (self.dry or not open_ended)
-
-    def wait(self, timeout: timedelta) -> None:
-        """Sleep until a claim comes back, or for ``timeout``."""
-        if self._pending is not None:
-            try:
-                self._pending.exception(timeout.total_seconds())
-            except TimeoutError:
-                return
-
-    def close(self) -> list[Claim]:
-        """End the thread; returns what it claimed and nobody took."""
-        self._thread.shutdown(wait=True)
-        if self._pending is None or self._pending.exception() is not None:
-            return []
-        return self._pending.result().claims
-
-    def _claim(self, quotas: list[Quota]) -> _Batch:
-        asked_at = self._tools.monotonic()
-        claims = self._tools.store.claim(quotas)
-        claims_metric.inc(len(claims))
-        return _Batch(claims, asked_at)
-
-    def _quotas(self, load: Counter[str], free: int) -> list[Quota]:
-        """Share the room out: clients that had rows a moment ago split it, the others are tasted."""
-        now = self._tools.monotonic()
-        if now - self._swept_at > self._tools.policy.scan.total_seconds():
-            self._since.clear()
-            self._swept_at = now
-        share = max(TASTE, free // max(1, len(self._hungry))) if self._hungry else free
-        quotas = []
-        for provider in self._tools.providers.all():
-            room = min(self._tools.gate.room(provider), provider.max_in_flight - load[provider.name])
-            wanted = share if provider.name in self._hungry or not self._hungry else TASTE
-            if room > 0:
-                lease = policy.timing(self._tools.policy, provider).lease
-                quotas.append(Quota(provider.name, min(room, wanted, free), lease, self._since.get(provider.name)))
-        return quotas
-
-    def _remember(self, claims: list[Claim]) -> None:
-        self._hungry = {claim.client for claim in claims}
-        for claim in claims:
-            known = self._since.get(claim.client)
-            if not claim.urgent and (known is None or claim.due_at > known):
-                self._since[claim.client] = claim.due_at

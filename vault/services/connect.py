@@ -55,6 +55,7 @@ class Connecting:
         redirect_uri: str | None,
         new_id: Callable[[], UUID],
         new_token: Callable[[], str],
+        monotonic: Callable[[], float],
     ) -> None:
         self._tenant = tenant
         self._store = store
@@ -67,6 +68,7 @@ class Connecting:
         self._redirect_uri = redirect_uri
         self._new_id = new_id
         self._new_token = new_token
+        self._monotonic = monotonic
 
     def begin(
         self,
@@ -135,10 +137,11 @@ class Connecting:
         provider = self._providers.get(attempt.provider)
         if issuer is not None and provider.issuer is not None and issuer != provider.issuer:
             raise ConnectRefused("other_issuer", "the answer came from another provider than the one asked (RFC 9207)")
+        sent_at = self._monotonic()
         answer = self._exchange.fetch(
             provider, _client(provider), attempt.redirect_uri, Secret(code), self._verifier(attempt)
         )
-        connection = self._save(provider, attempt, answer)
+        connection = self._save(provider, attempt, answer, sent_at)
         return replace(connection, return_to=attempt.return_to)
 
     def _verifier(self, attempt: ConnectAttempt) -> Secret:
@@ -146,11 +149,12 @@ class Connecting:
         bound = context(attempt.tenant, attempt.connection_id, VERIFIER)
         return Secret(open_envelope(key, attempt.verifier_envelope, bound, 0).decode())
 
-    def _save(self, provider: Provider, attempt: ConnectAttempt, answer: Answer) -> Connection:
+    def _save(self, provider: Provider, attempt: ConnectAttempt, answer: Answer, sent_at: float) -> Connection:
         """Seal and store; again when a refresh in flight moved the row's version on meanwhile: the new consent wins."""
         for _ in range(SAVE_TRIES):
             version = (self._store.grant_version(attempt.connection_id) or 0) + 1
             grant = self._sealer.first(self._grant(provider, attempt, answer, version), answer)
+            grant = grant._replace(age=timedelta(seconds=self._monotonic() - sent_at))
             if (connection := self._store.connect(grant)) is not None:
                 return connection
         raise ConnectRefused("busy", "the connection changes too fast; start the flow again")

@@ -8,7 +8,8 @@ from uuid import UUID
 import structlog
 
 from vault.claims import Kept, Overdue
-from vault.engine.drain import Drain, Tally, Tools
+from vault.engine.drain import Drain, Tally
+from vault.engine.tools import Tools
 from vault.engine.writer import settle_late
 from vault.errors import StoreUnavailable
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from vault import policy
 from vault.claims import Revocation
-from vault.engine.drain import Tools
+from vault.engine.tools import Tools
 from vault.envelope import context, open_envelope
 from vault.errors import CannotOpen, KeyUnavailable, UnknownProvider
 from vault.keyring import Keyring

@@ -246,7 +246,7 @@ def _schedule_row(grant: NewGrant) -> Any:
     """A new consent is due in its own time, in nobody's hands; the epoch fences whoever held the old one."""
     values: dict[str, Any] = {
         "client": grant.client,
-        "next_at": None if grant.refresh_in is None else _now + grant.refresh_in,
+        "next_at": None if grant.refresh_in is None else _now - grant.age + grant.refresh_in,
         "urgent": False,
         "lease_until": NEVER_LEASED,
         "attempt": 0,
@@ -259,6 +259,7 @@ def _schedule_row(grant: NewGrant) -> Any:
 
 
 def _grant_row(grant: NewGrant) -> Any:
+    issued_at = _now - grant.age
     values: dict[str, Any] = {
         "status": Status.ACTIVE,
         "reason": None,
@@ -266,10 +267,10 @@ def _grant_row(grant: NewGrant) -> Any:
         "data_key_id": grant.data_key_id,
         "client_id": grant.client_id,
         "token_type": grant.token_type,
-        "expires_at": _now + grant.life,
-        "refreshed_at": _now,
-        "stale_at": _now + (grant.life + (grant.refresh_in or grant.life)) / 2,
-        "grant_ends_at": None if grant.grant_life is None else _now + grant.grant_life,
+        "expires_at": issued_at + grant.life,
+        "refreshed_at": issued_at,
+        "stale_at": issued_at + (grant.life + (grant.refresh_in or grant.life)) / 2,
+        "grant_ends_at": None if grant.grant_life is None else issued_at + grant.grant_life,
         "refresh_fp": grant.refresh_fp,
         "access_envelope": grant.access_envelope,
         "refresh_envelope": grant.refresh_envelope,
