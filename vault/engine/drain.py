@@ -198,7 +198,7 @@ class Drain:
 
     def _overlooked(self, claims: Iterable[Claim]) -> dict[UUID, list[Kept]]:
         """Answers to refresh tokens in doubt that lie on this disk: who received them sleeps, or is about to store."""
-        doubtful = {claim.connection_id: claim for claim in claims if claim.doubt_since is not None}
+        doubtful = {claim.connection_id: claim for claim in claims if claim.doubt_since and not claim.candidate}
         found: dict[UUID, list[Kept]] = {}
         for kept in self._tools.spool.lying(doubtful) if doubtful else ():
             claim = doubtful[kept.connection_id]

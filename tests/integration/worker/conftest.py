@@ -26,6 +26,7 @@ from worker.sign import Sign
 
 PROVIDER = "acme"
 SCAN_S = 1.0
+STOP_PATIENCE_S = 30.0
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -66,7 +67,7 @@ class System:
         """Any module as a process, not started."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("VAULT_", "FLOWER_", "CELERY_"))}
         environ = {**inherited, **self.environ, "PYTHONPATH": str(ROOT), "C_FORCE_ROOT": "1", **more}
-        service = Service(self.home, name, [sys.executable, "-m", *arguments], environ, patience=15.0)
+        service = Service(self.home, name, [sys.executable, "-m", *arguments], environ, patience=STOP_PATIENCE_S)
         self._services.append(service)
         return service
 
