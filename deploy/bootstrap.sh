@@ -94,12 +94,13 @@ with_pip() {
     fi
 }
 
+# uv knows nothing of pip's own settings (an index, a proxy, a certificate): where it cannot, pip perhaps can.
 install() {
     if [ -n "$UV" ]; then
-        "$UV" pip install --quiet --python "$VENV/bin/python" "$@"
-    else
-        with_pip "$@"
+        "$UV" pip install --quiet --python "$VENV/bin/python" "$@" && return
+        say "uv could not; trying pip, which takes longer …"
     fi
+    with_pip "$@"
 }
 
 install_all() {
@@ -118,6 +119,10 @@ FINGERPRINT=$(fingerprint)
 if is_built; then
     say "nothing to do, $VENV is up to date"
     exit 0
+fi
+
+if [ -n "${PIP_CERT:-}" ] && [ -z "${SSL_CERT_FILE:-}" ]; then
+    export SSL_CERT_FILE="$PIP_CERT" # what uv calls it
 fi
 
 take_turn
