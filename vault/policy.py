@@ -346,10 +346,10 @@ def place(kept: Kept, row: Lineage | None) -> Place:
     """Decide where a late answer goes, by lineage and not by lease (P2)."""
     if row is None:
         return Place.DROP
+    if row.status is Status.DISCONNECTED:
+        return Place.REVOKE  # of whichever consent: none of them is wanted any more
     if row.consent != kept.consent:
         return Place.DROP
-    if row.status is Status.DISCONNECTED:
-        return Place.REVOKE
     if row.refresh_fp == kept.refresh_fp and row.version >= kept.version:
         return Place.STORED
     fits = row.refresh_fp == kept.parent_fp and row.version == kept.parent_version

@@ -230,7 +230,10 @@ class RefreshStore(Protocol):
         """S2 for one due row whose earlier claims ended without a word; such rows are taken one at a time."""
 
     def settle(self, kept: Sequence[Kept], verdicts: Sequence[Verdict]) -> Settled:
-        """S5, the common case: commit answers by lineage and ends by epoch, each with its audit row, in one go."""
+        """S5, the common case: commit answers by lineage and ends by epoch, each with its audit row, in one go.
+
+        Here as in all that stores an answer: what has become the row's is no candidate any more.
+        """
 
     def settle_late(self, kept: Kept) -> Place:
         """S5 for an answer that did not fit: decide its place (``policy.place``) under the row's lock, put it there."""
@@ -241,8 +244,8 @@ class RefreshStore(Protocol):
     def candidates(self, connection_id: UUID, consent: int) -> list[Kept]:
         """Answers kept beside the row, newest first."""
 
-    def adopt(self, claim: Claim, candidate: Kept, resealed: Kept) -> bool:
-        """Put a candidate into the row under our lease and forget it as one; False when the lease is not ours."""
+    def adopt(self, claim: Claim, resealed: Kept) -> bool:
+        """Put a candidate, sealed for the row, into it under our lease; False when the lease is not ours."""
 
     def overdue(self, clients: Sequence[str]) -> Overdue:
         """What is due now for these clients and in nobody's hands."""

@@ -6,7 +6,7 @@ which is its own oracle, holds to be true.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,11 @@ from tests.support.stack import build_schema
 from vault import ReconnectRequired, RefreshPending, StoreUnavailable
 from vault.claims import Kept
 from vault.engine import drain
+from vault.policy import Place
+from vault.secret import Secret
 from vault.spool import FileSpool
+from vault.store.engine import Database
+from vault.store.refreshing import PostgresRefreshStore
 from vault.testing.servers import EmbeddedPostgres
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -510,6 +514,34 @@ def test_an_answer_in_the_hands_of_a_process_that_sleeps_is_brought_home_by_anot
         assert house.vault.get(each).access_token.reveal() == house.newest_answer(each)
     house.worker.refresh_scan()  # what the sleeper left is known already
     assert house.events(each) == ["oauth.in_doubt", "oauth.refreshed"]
+
+
+def test_an_answer_that_becomes_a_candidate_behind_our_back_keeps_the_old_token_from_being_sent(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not there yet when we claim, no longer in a spool when we look."""
+    each = house.connect()
+    house.make_due(each)
+    assert victims.exit_code(victims.scan_and_die_after_spooling, house.environment) == victims.KILLED
+    [lying] = FileSpool(house.home / "spool").lying([each])
+    for path in (house.home / "spool").iterdir():
+        path.unlink()
+    house.expire_leases()
+    house.worker.refresh_scan()
+    house.make_due(each)  # the time has come to try the old token once
+    store = PostgresRefreshStore(Database(Secret(house.database_url)), quarantine_wait=timedelta(hours=1))
+    places = []
+
+    def nothing_left(_self: FileSpool, _wanted: Collection[UUID]) -> list[Kept]:
+        places.append(store.settle_late(lying))
+        return []
+
+    monkeypatch.setattr(FileSpool, "lying", nothing_left)
+    house.worker.refresh_scan()
+    store.close()
+    assert places == [Place.CANDIDATE]
+    assert house.state(each) == ("active", None)
+    assert house.presented(each) == [1, 0]
 
 
 def test_an_answer_that_dies_with_its_process_is_flagged_with_evidence(house: House) -> None:

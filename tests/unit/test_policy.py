@@ -11,10 +11,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from vault import policy
-from vault.claims import Claim, DataKeyRecord, Verdict
+from vault.claims import Claim, DataKeyRecord, Kept, Lineage, Verdict
 from vault.model import Answer, Status
 from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, Refreshed, StepNeeded, Throttled, Unknown
-from vault.policy import RefreshPolicy, Step
+from vault.policy import Place, RefreshPolicy, Step
 from vault.provider import Provider, Rotation
 from vault.secret import Secret
 
@@ -454,3 +454,62 @@ def test_what_could_not_be_prepared_harms_no_grant() -> None:
 def test_another_client_s_rejection_waits_for_the_operator() -> None:
     verdict = policy.other_client(POLICY, claim())
     assert (verdict.status, verdict.reason, verdict.wait) == (Status.ACTIVE, "client_changed", timedelta(minutes=30))
+
+
+# ------------------------------------------------------------------------------------------------- where an answer goes
+
+
+def answer(**changes: Any) -> Kept:
+    """An answer to the claim above."""
+    taken = claim()
+    kept = Kept(
+        connection_id=taken.connection_id,
+        tenant=taken.tenant,
+        epoch=taken.epoch,
+        consent=taken.consent,
+        parent_fp=b"fp",
+        parent_version=taken.version,
+        refresh_fp=b"next",
+        data_key_id=taken.data_key.id,
+        access_envelope=b"EA",
+        refresh_envelope=b"ER",
+        token_type="Bearer",
+        scopes=None,
+        sent_at=NOW,
+        expires_at=NOW + HOUR,
+        next_at=NOW + 54 * MINUTE,
+        grant_ends_at=None,
+    )
+    return kept._replace(**changes)
+
+
+ROW = Lineage(Status.ACTIVE, consent=claim().consent, refresh_fp=b"fp", version=4, leased=False, epoch=9)
+"""The row that was claimed, the lease being over."""
+MOVED = ROW._replace(refresh_fp=b"other", version=5)
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        (ROW, Place.ROW),
+        (ROW._replace(leased=True), Place.ROW),  # by us
+        (ROW._replace(epoch=10), Place.ROW),
+        (ROW._replace(epoch=10, leased=True), Place.CANDIDATE),  # its holder may be sending the parent
+        (ROW._replace(status=Status.NEEDS_RECONNECT), Place.ROW),
+        (MOVED, Place.CANDIDATE),
+        (MOVED._replace(refresh_fp=b"next"), Place.STORED),
+        (ROW._replace(version=5), Place.CANDIDATE),
+        (ROW._replace(consent=2), Place.DROP),
+        (ROW._replace(status=Status.DISCONNECTED, refresh_fp=None), Place.REVOKE),
+        (ROW._replace(status=Status.DISCONNECTED, refresh_fp=None, consent=2), Place.REVOKE),
+        (None, Place.DROP),
+    ],
+    ids=str,
+)
+def test_an_answer_goes_where_its_lineage_says(row: Lineage | None, place: Place) -> None:
+    assert policy.place(answer(), row) is place
+
+
+def test_an_answer_that_a_later_request_undoes_does_not_go_into_the_row() -> None:
+    assert policy.place(answer(fragile=True), ROW) is Place.ROW
+    assert policy.place(answer(fragile=True), ROW._replace(epoch=10)) is Place.CANDIDATE

@@ -177,8 +177,7 @@ class Drain:
     def _accept(self, claims: Iterable[Claim], asked_at: float) -> None:
         """Decide what each claim leads to (S3, S6), and queue what is to be sent."""
         self._spool_writable = self._can_spool()
-        claims = list(claims)
-        overlooked = self._overlooked(claims)
+        wanted: list[tuple[Claim, Provider]] = []
         for claim in claims:
             self._claimed += 1
             self._clock = (claim.claimed_at, asked_at)
@@ -188,23 +187,43 @@ class Drain:
                 self._put(Adoption(claim), "adopted")
             elif decision.verdict is not None:
                 self._conclude(provider, decision.verdict, "waited")
-            elif claim.connection_id in overlooked:
-                for kept in overlooked[claim.connection_id]:
+            else:
+                wanted.append((claim, provider))
+        found = self._overlooked([claim for claim, _ in wanted if claim.doubt_since and not claim.candidate])
+        for claim, provider in wanted:
+            if claim.connection_id in found:
+                for kept in found[claim.connection_id]:
                     self._put(kept, "found")
-                self._put(policy.look_again(self._tools.policy, claim), "waited")
+                self._put(policy.give_back(claim), "given_back")
             else:
                 self._load[provider.name] += 1
                 self._ready.append((claim, provider))
 
-    def _overlooked(self, claims: Iterable[Claim]) -> dict[UUID, list[Kept]]:
-        """Answers to refresh tokens in doubt that lie on this disk: who received them sleeps, or is about to store."""
-        doubtful = {claim.connection_id: claim for claim in claims if claim.doubt_since and not claim.candidate}
+    def _overlooked(self, doubtful: Iterable[Claim]) -> dict[UUID, list[Kept]]:
+        """Answers to refresh tokens in doubt that nobody had stored when we claimed.
+
+        They lie on this disk, their receiver being asleep or about to store them, or have since become candidates. The
+        spools are looked into first: an answer is in its new place before it leaves its old one.
+
+        Returns:
+            What is to be stored before the row is looked at anew; empty lists for candidates, which are stored.
+        """
+        claims = {claim.connection_id: claim for claim in doubtful}
         found: dict[UUID, list[Kept]] = {}
-        for kept in self._tools.spool.lying(doubtful) if doubtful else ():
-            claim = doubtful[kept.connection_id]
-            if (kept.parent_fp, kept.parent_version, kept.consent) == (claim.parent_fp, claim.version, claim.consent):
+        for kept in self._tools.spool.lying(claims) if claims else ():
+            if _is_answer(kept, claims[kept.connection_id]):
                 found.setdefault(kept.connection_id, []).append(kept)
+        for claim in claims.values():
+            if claim.connection_id not in found and self._has_candidate(claim):
+                found[claim.connection_id] = []
         return found
+
+    def _has_candidate(self, claim: Claim) -> bool:
+        try:
+            candidates = self._tools.store.candidates(claim.connection_id, claim.consent)
+        except StoreUnavailable:
+            return True  # unknown: given back, and looked at anew
+        return any(kept.parent_fp == claim.parent_fp for kept in candidates)
 
     def _begin(self, claim: Claim, provider: Provider) -> None:
         """S1 and S3 for one claim, then S4."""
@@ -307,3 +326,8 @@ def _singles(tools: Tools) -> list[Quota]:
     """One row of any client that may be sent to now."""
     open_for_business = [p for p in tools.providers.all() if tools.gate.room(p)]
     return [Quota(p.name, 1, policy.timing(tools.policy, p).lease) for p in open_for_business]
+
+
+def _is_answer(kept: Kept, claim: Claim) -> bool:
+    """Whether a record is an answer to the very refresh token a claim holds."""
+    return (kept.parent_fp, kept.parent_version, kept.consent) == (claim.parent_fp, claim.version, claim.consent)

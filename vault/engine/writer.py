@@ -161,7 +161,7 @@ class Writer:
             resealed = self._sealer.reseal(candidate, claim.version + 1)
             if candidate.parent_fp != claim.parent_fp:  # of another lineage: whether it lives is seen by using it
                 resealed = resealed._replace(next_at=claim.claimed_at)
-            if self._store.adopt(claim, candidate, resealed):
+            if self._store.adopt(claim, resealed):
                 late_answers.labels("adopted").inc()
                 return
         self._store.settle((), (policy.look_again(self._policy, claim),))

@@ -76,7 +76,7 @@ VALUES (%b, %b, %b, jsonb_build_object('epoch', %b::bigint, 'parent', encode(%b:
 
 
 class PostgresLateness:
-    """Decides and acts under one row's lock; one instance serves one thread at a time."""
+    """Decides and acts under one row's lock; thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._pinned = PinnedConnection(database)
@@ -123,7 +123,7 @@ class PostgresLateness:
             rows = connection.cursor(binary=True).execute(_CANDIDATES, (connection_id, consent)).fetchall()
         return [Kept(*row) for row in rows]
 
-    def adopt(self, claim: Claim, candidate: Kept, resealed: Kept) -> bool:
+    def adopt(self, claim: Claim, resealed: Kept) -> bool:
         """See ``RefreshStore.adopt``."""
         with self._pinned.session() as connection, connection.transaction():
             cursor = connection.cursor(binary=True)
@@ -132,7 +132,6 @@ class PostgresLateness:
                 return False
             _put(cursor, resealed, Status.ACTIVE)
             cursor.execute(_RESCHEDULE, (resealed.next_at, claim.connection_id))
-            cursor.execute(_FORGET_CANDIDATE, (claim.connection_id, candidate.refresh_fp))
             _log(cursor, resealed, "oauth.candidate_adopted", None)
             return True
 
@@ -168,6 +167,7 @@ def _put(cursor: psycopg.Cursor[Any], kept: Kept, status: Status) -> None:
         kept.connection_id,
     )
     cursor.execute(_PUT, values)
+    cursor.execute(_FORGET_CANDIDATE, (kept.connection_id, kept.refresh_fp))
     if kept.scopes is not None:
         cursor.execute(_SCOPED, (kept.scopes, kept.connection_id, kept.scopes))
 

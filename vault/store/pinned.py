@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import psycopg
@@ -12,17 +13,18 @@ from vault.store.engine import Database
 
 
 class PinnedConnection:
-    """A lazily opened autocommit connection for one thread."""
+    """A lazily opened autocommit connection; one thread has it at a time, the others wait."""
 
     def __init__(self, database: Database, options: str = "") -> None:
         self._database = database
         self._options = options
         self._connection: psycopg.Connection[Any] | None = None
+        self._turn = Lock()
 
     @contextmanager
     def session(self) -> Iterator[psycopg.Connection[Any]]:
         """Lend the connection. Raises ``StoreUnavailable``; after any error the next session gets a new one."""
-        with self._database.translated():
+        with self._turn, self._database.translated():
             if self._connection is None:
                 self._connection = self._database.connect(options=self._options)
             try:

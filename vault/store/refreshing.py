@@ -15,7 +15,7 @@ from vault.store.settle import PostgresSettling
 
 
 class PostgresRefreshStore:
-    """``RefreshStore`` on PostgreSQL. Claiming may go on in one thread while another settles; no more than that."""
+    """``RefreshStore`` on PostgreSQL. One thread may claim while others settle and look for candidates."""
 
     def __init__(self, database: Database, *, quarantine_wait: timedelta) -> None:
         self._claims = PostgresClaims(database, quarantine_wait=quarantine_wait)
@@ -54,9 +54,9 @@ class PostgresRefreshStore:
         """See ``RefreshStore.candidates``."""
         return self._lateness.candidates(connection_id, consent)
 
-    def adopt(self, claim: Claim, candidate: Kept, resealed: Kept) -> bool:
+    def adopt(self, claim: Claim, resealed: Kept) -> bool:
         """See ``RefreshStore.adopt``."""
-        return self._lateness.adopt(claim, candidate, resealed)
+        return self._lateness.adopt(claim, resealed)
 
     def close(self) -> None:
         """Close every connection."""

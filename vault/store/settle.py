@@ -44,6 +44,9 @@ stored AS (
    WHERE g.connection_id = scheduled.connection_id AND g.refresh_fp = a.parent_fp AND g.version = a.parent_version
      AND g.consent = a.consent AND g.status <> 'disconnected'
   RETURNING g.connection_id, g.tenant, a.epoch, g.version, a.parent_fp, a.refresh_fp, a.scopes),
+forgotten AS (
+  DELETE FROM evergrant.candidate c USING stored
+   WHERE c.connection_id = stored.connection_id AND c.refresh_fp = stored.refresh_fp),
 scoped AS (
   UPDATE evergrant.connection c SET granted_scopes = stored.scopes
     FROM stored WHERE c.id = stored.connection_id AND c.granted_scopes <> stored.scopes),

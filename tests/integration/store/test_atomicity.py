@@ -51,7 +51,7 @@ def _adopts(rows: Rows) -> Change:
     holder = rows.claim()
     candidate = answer(late)
     rows.refreshing.settle_late(candidate)
-    return lambda: rows.refreshing.adopt(holder, candidate, candidate)
+    return lambda: rows.refreshing.adopt(holder, candidate)
 
 
 def _connects(rows: Rows) -> Change:

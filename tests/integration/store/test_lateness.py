@@ -196,7 +196,7 @@ def _with_candidate(rows: Rows) -> tuple[Claim, Kept]:
 def test_a_candidate_is_put_into_the_row_in_our_hands(rows: Rows) -> None:
     holder, kept = _with_candidate(rows)
     resealed = kept._replace(access_envelope=b"anew", parent_version=holder.version, scopes="read")
-    assert rows.refreshing.adopt(holder, kept, resealed)
+    assert rows.refreshing.adopt(holder, resealed)
     grant, schedule = rows.of("oauth_grant", kept.connection_id), rows.of("schedule", kept.connection_id)
     assert (grant["refresh_fp"], grant["access_envelope"], grant["status"]) == (kept.refresh_fp, b"anew", "active")
     assert (schedule["next_at"], schedule["intent_fp"]) == (kept.next_at, None)
@@ -209,7 +209,7 @@ def test_a_candidate_is_put_into_the_row_in_our_hands(rows: Rows) -> None:
 def test_a_candidate_is_not_put_into_a_row_that_is_not_ours(rows: Rows, changes: dict[str, Any]) -> None:
     holder, kept = _with_candidate(rows)
     before = rows.everything()
-    assert not rows.refreshing.adopt(holder._replace(**changes), kept, kept)
+    assert not rows.refreshing.adopt(holder._replace(**changes), kept)
     assert rows.everything() == before
 
 
@@ -227,3 +227,26 @@ def test_an_end_or_rejection_that_left_no_doubt_is_no_reason_to_forget_a_candida
     holder, kept = _with_candidate(rows)
     rows.refreshing.settle([], [verdict(holder, wait=HOUR)])
     assert rows.refreshing.candidates(kept.connection_id, 1) == [kept]
+
+
+def _beside_its_candidate(rows: Rows) -> tuple[Claim, Kept]:
+    """A claim, and an answer to it of which a copy has already become a candidate."""
+    claim = rows.claim(rows.add())
+    kept = answer(claim)
+    candidate = kept._replace(epoch=claim.epoch - 1)
+    rows.refreshing.settle_late(candidate)
+    assert rows.refreshing.candidates(kept.connection_id, 1) == [candidate]
+    return claim, kept
+
+
+def test_what_is_stored_in_time_is_no_candidate_any_more(rows: Rows) -> None:
+    _, kept = _beside_its_candidate(rows)
+    assert rows.refreshing.settle([kept], []).stored == {kept.connection_id}
+    assert rows.refreshing.candidates(kept.connection_id, 1) == []
+
+
+def test_what_is_stored_late_is_no_candidate_any_more(rows: Rows) -> None:
+    claim, kept = _beside_its_candidate(rows)
+    rows.expire_lease(claim.connection_id)
+    assert rows.refreshing.settle_late(kept) is Place.ROW
+    assert rows.refreshing.candidates(kept.connection_id, 1) == []
