@@ -133,9 +133,11 @@ def test_two_at_once_take_turns(checkout: Checkout) -> None:
 def test_what_cannot_be_installed_fails_and_is_tried_again(checkout: Checkout) -> None:
     fail = checkout.notes.with_name("notes.fail")
     fail.touch()
+    checkout.environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}  # pip cannot either, and knows it at once
     process = checkout.start()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
+    assert "setup: uv could not; trying pip" in said
     assert "setup: the packages could not be installed" in said
     fail.unlink()
     assert "done" in checkout.setup()
