@@ -47,7 +47,6 @@ OVERHEAD: Final = 96
 _SUITE = b"EG\x01\x01"
 _LABEL = b"evergrant envelope 1.1 record key"
 _HEADER_END = 20
-_SALT_END = 36
 _COMMITMENT_END = 68
 _NONCE_END = 80
 _pack_length = Struct(">H").pack
@@ -64,7 +63,7 @@ class DataKey:
     go; so dropping a key is wiping it, and nobody has a key wiped under their hands.
     """
 
-    __slots__ = ("__weakref__", "_expand", "header", "id")
+    __slots__ = ("__weakref__", "_expand", "_last", "header", "id")
 
     def __init__(self, key_id: UUID, raw: bytes | bytearray) -> None:
         """Take in ``raw``, 32 bytes; a caller that passes a ``bytearray`` may overwrite it right after.
@@ -78,6 +77,7 @@ class DataKey:
         self.header = _SUITE + key_id.bytes
         self._expand = HMAC(raw, SHA512())
         self._expand.update(_LABEL)
+        self._last: tuple[bytes, bytes, AESGCM] | None = None
 
     def derive(self, salt: bytes, context: bytes) -> tuple[bytes, bytes]:
         """Return the record key and the commitment, 32 bytes each: T(1) of HKDF-Expand, halved."""
@@ -85,6 +85,25 @@ class DataKey:
         block.update(salt + context + b"\x01")
         halves = block.finalize()
         return halves[:32], halves[32:]
+
+    def opener(self, salt_and_commitment: bytes, context: bytes) -> AESGCM:
+        """Return the record key of an envelope, ready to open it.
+
+        The last one is remembered, no longer than the data key itself: a key of one owner at one provider mostly opens
+        one envelope again and again, and deriving costs as much as opening.
+
+        Raises:
+            CannotOpen: The commitment is not that of this data key.
+        """
+        last = self._last  # read once: another thread may be putting its own there
+        if last is not None and salt_and_commitment == last[0] and context == last[1]:
+            return last[2]
+        record_key, commitment = self.derive(salt_and_commitment[:SALT_SIZE], context)
+        if not compare_digest(commitment, salt_and_commitment[SALT_SIZE:]):
+            raise CannotOpen
+        opener = AESGCM(record_key)
+        self._last = salt_and_commitment, context, opener
+        return opener
 
     def __repr__(self) -> str:
         return f"DataKey({self.id}, ***)"
@@ -183,13 +202,10 @@ def open_envelope(key: DataKey, envelope: bytes, context: bytes, version: int) -
     """
     if len(envelope) < OVERHEAD or envelope[:_HEADER_END] != key.header:
         raise CannotOpen
-    record_key, commitment = key.derive(envelope[_HEADER_END:_SALT_END], context)
-    if not compare_digest(commitment, envelope[_SALT_END:_COMMITMENT_END]):
-        raise CannotOpen
+    opener = key.opener(envelope[_HEADER_END:_COMMITMENT_END], context)
     try:
         associated = key.header + context + version.to_bytes(8, "big")
-        nonce, ciphertext = envelope[_COMMITMENT_END:_NONCE_END], envelope[_NONCE_END:]
-        return AESGCM(record_key).decrypt(nonce, ciphertext, associated)
+        return opener.decrypt(envelope[_COMMITMENT_END:_NONCE_END], envelope[_NONCE_END:], associated)
     except (InvalidTag, OverflowError):  # overflow: a version no row can have
         raise CannotOpen from None
 

@@ -14,7 +14,6 @@ OpenSSL's copy is freed, and OpenSSL overwrites what it frees. Raw bytes are ove
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -24,7 +23,6 @@ from hmac import compare_digest
 from threading import Lock
 from typing import Final, TypeVar
 from uuid import UUID
-from weakref import WeakSet
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -33,6 +31,7 @@ from vault.cache import Cache, Inquiry
 from vault.claims import DataKeyRecord
 from vault.envelope import KEY_SIZE, NONCE_SIZE, DataKey, TenantKey, context
 from vault.errors import CannotOpen, KeyUnavailable
+from vault.forks import in_children
 from vault.metrics import key_cache, kms_calls
 from vault.ports import KeyStore, Kms, TenantKeyRecord, WrappedKey
 
@@ -83,7 +82,7 @@ class Keyring:
         self._monotonic, self._random, self._new_id = monotonic, random, new_id
         self._life, self._capacity = life.total_seconds(), capacity
         self.forget()
-        _keyrings.add(self)
+        in_children(self.forget)  # a child must not sit on keys it may never ask for
 
     def forget(self) -> None:
         """Let go of every key. A process that was just forked does this by itself."""
@@ -307,12 +306,3 @@ def _counted(operation: str, call: Callable[[], V]) -> V:
         raise
     kms_calls.labels(operation, "ok").inc()
     return answer
-
-
-def _forget_all() -> None:
-    for keyring in _keyrings:
-        keyring.forget()
-
-
-_keyrings: WeakSet[Keyring] = WeakSet()
-os.register_at_fork(after_in_child=_forget_all)  # a child must not sit on keys it may never ask for

@@ -57,8 +57,7 @@ class Connection:
         return tuple(s for s in self.requested_scopes if s not in self.granted_scopes)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A short-lived access token, as served by ``vault.get()``."""
 
     connection_id: UUID

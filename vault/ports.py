@@ -120,8 +120,10 @@ class TokenReader(Protocol):
     def read(self, connection_id: UUID, *, with_key: bool) -> tuple[SealedToken, DataKeyRecord | None] | None:
         """One indexed row, with its data key in the same round trip when asked. Raises ``StoreUnavailable``."""
 
-    def read_many(self, connection_ids: Sequence[UUID]) -> list[tuple[SealedToken, DataKeyRecord]]:
-        """The rows that exist among these, in any order."""
+    def read_many(
+        self, connection_ids: Sequence[UUID], *, with_keys: bool
+    ) -> list[tuple[SealedToken, DataKeyRecord | None]]:
+        """The rows that exist among these, in any order, each with its data key when asked."""
 
 
 # --------------------------------------------------------------------------------------------------------- connections

@@ -6,13 +6,13 @@ more than the fifth of a second that ``flush`` grants. Losing one costs latency;
 
 from __future__ import annotations
 
-import os
 import threading
 from queue import Full, Queue
 from typing import Any
 from urllib.parse import urlsplit
 
 from vault.errors import QueueUnavailable
+from vault.forks import in_children
 from vault.metrics import doorbells
 from vault.secret import Secret
 
@@ -30,9 +30,12 @@ class CeleryDoorbell:
     def __init__(self, redis_url: Secret) -> None:
         self._url = redis_url
         self.where = _where(redis_url.reveal())
+        self._begin_anew()
+        in_children(self._begin_anew)
+
+    def _begin_anew(self) -> None:
         self._lock = threading.Lock()
-        self._pid = 0
-        self._app: Any = None
+        self._started = False
 
     def ring(self, task: str, lane: str, argument: str | None) -> None:
         """See ``Doorbell.ring``."""
@@ -63,16 +66,16 @@ class CeleryDoorbell:
             client.close()
 
     def _start(self) -> None:
-        if self._pid == os.getpid():
+        if self._started:
             return
         with self._lock:
-            if self._pid == os.getpid():
+            if self._started:
                 return
             self._waiting: Queue[_Message] = Queue(WAITING)
             threading.Thread(
                 target=self._send_all, args=(self._waiting,), name="evergrant-doorbell", daemon=True
             ).start()
-            self._pid = os.getpid()
+            self._started = True
 
     def _send_all(self, waiting: Queue[_Message]) -> None:
         app = _producer(self._url)

@@ -19,9 +19,9 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
-from weakref import WeakSet
 
 from vault.claims import Kept
+from vault.forks import in_children
 
 _FRAME = struct.Struct("<II")
 _HEAD = struct.Struct("<16s16sqiqqqqq")
@@ -158,7 +158,7 @@ class FileSpool:
         self._size = 0
         self._unsynced = False
         self._lock = Lock()
-        _spools.add(self)
+        in_children(self.forked)
 
     def check(self) -> None:
         """See ``Spool.check``: opens our file, and tries a write, which is where a full disk shows."""
@@ -266,17 +266,6 @@ class FileSpool:
         """In a new child: leave the file to the parent, and the lock on it, which would outlive the parent with us."""
         self._lock = Lock()
         self._let_go()
-
-
-_spools: WeakSet[FileSpool] = WeakSet()
-
-
-def _after_fork() -> None:
-    for spool in _spools:
-        spool.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _content(path: Path) -> bytes:

@@ -34,7 +34,7 @@ from vault.spool import FileSpool
 from vault.store.connections import PostgresConnections
 from vault.store.engine import Database
 from vault.store.keys import PostgresKeys
-from vault.store.reads import TokenLane
+from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
 from vault.store.schema import Schema
 from vault.store.upkeep import PostgresUpkeep
@@ -59,7 +59,7 @@ class Wiring:
         self._providers = FileProviders([Path(file) for file in settings.providers], settings.clients)
         self._connections = PostgresConnections(self.database)
         self._keys = PostgresKeys(self.database)
-        self._lane = TokenLane(self.database)
+        self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
         self._store = PostgresRefreshStore(self.database, quarantine_wait=self._policy.quarantine_wait)
@@ -113,7 +113,7 @@ class Wiring:
     def access(self, tenant: str) -> Access:
         """Token reads of one tenant."""
         return Access(
-            tenant, self._lane, self.keyring, self._connections, self.doorbell, monotonic=monotonic, sleep=time.sleep,
+            tenant, self._tokens, self.keyring, self._connections, self.doorbell, monotonic=monotonic, sleep=time.sleep,
             deadline=timedelta(seconds=self._settings.get_deadline_s),
             refresh_here=self._refresh_here if self._settings.inline_refresh else None,
         )  # fmt: skip
@@ -133,7 +133,6 @@ class Wiring:
 
     def close(self) -> None:
         """Let go of connections and files."""
-        self._lane.close()
         self._store.close()
         self._spool.release()
         self.database.dispose()

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK:.0%} of the counts")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK * 100:.0f} percent of the counts")
     parser.add_argument("--share", type=float, metavar="X", help="this share of the counts")
     parser.add_argument("--ten-million", action="store_true", help="claim from ten million rows too (minutes, 10 GB)")
     return parser

@@ -27,11 +27,40 @@ class Effort(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What one call of a contender took. Microseconds; CPU is this process's alone."""
+    """What one call of a contender took, round by round. Microseconds; CPU is this process's alone."""
 
-    median: float
+    medians: list[float]
+    cpus: list[float]
     p99: float
-    cpu: float
+
+    @property
+    def median(self) -> float:
+        """The median of the rounds' medians."""
+        return statistics.median(self.medians)
+
+    @property
+    def cpu(self) -> float:
+        """The median round's CPU time a call."""
+        return statistics.median(self.cpus)
+
+    def beside(self, other: Timing) -> float:
+        """Return the ratio to another contender of the same run: the median of what each round says.
+
+        A machine that is now quick and now slow is nearly the same for all within one round.
+        """
+        return _ratio(self.medians, other.medians)
+
+    def cpu_beside(self, other: Timing) -> float:
+        """As ``beside``, of CPU time."""
+        return _ratio(self.cpus, other.cpus)
+
+    def for_each_of(self, many: int) -> Timing:
+        """Return what one took of several done together."""
+        return Timing([m / many for m in self.medians], [c / many for c in self.cpus], self.p99 / many)
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def interleaved(contenders: Mapping[str, Call], *, calls: int, rounds: int, lap: int = 1) -> dict[str, Timing]:
@@ -40,7 +69,7 @@ def interleaved(contenders: Mapping[str, Call], *, calls: int, rounds: int, lap:
     Args:
         contenders: name to what is called.
         calls: timed laps a round.
-        rounds: the median given is the median of the rounds' medians.
+        rounds: many short ones give steadier ratios than few long ones.
         lap: calls timed together, for what is too quick to be timed by itself.
     """
     for call in contenders.values():
@@ -59,10 +88,7 @@ def interleaved(contenders: Mapping[str, Call], *, calls: int, rounds: int, lap:
             cpu[name].append((time.process_time_ns() - busy) / (calls * lap * 1e3))
             medians[name].append(statistics.median(took))
             laps[name].extend(took)
-    return {
-        name: Timing(statistics.median(medians[name]), percentile(laps[name], 0.99), statistics.median(cpu[name]))
-        for name in contenders
-    }
+    return {name: Timing(medians[name], cpu[name], percentile(laps[name], 0.99)) for name in contenders}
 
 
 def _laps(call: Call, calls: int, lap: int) -> list[float]:

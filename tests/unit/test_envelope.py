@@ -162,6 +162,23 @@ def test_the_commitment_is_checked_and_not_only_carried() -> None:
         open_envelope(KEY, forged, BOUND_TO, 3)
 
 
+def test_what_was_opened_a_moment_ago_opens_nothing_else() -> None:
+    """A data key remembers the record key it derived last: that must not be a way around any check."""
+    key, other_row = DataKey(KEY.id, b"\x01" * 32), context("acme", UUID(int=77), "access_token")
+    for _ in range(2):
+        assert open_envelope(key, SEALED, BOUND_TO, 3) == open_envelope(KEY, SEALED, BOUND_TO, 3)
+    for byte in range(len(SEALED)):
+        damaged = bytearray(SEALED)
+        damaged[byte] ^= 1
+        with pytest.raises(CannotOpen):
+            open_envelope(key, bytes(damaged), BOUND_TO, 3)
+    for bound_to, version in ((other_row, 3), (BOUND_TO, 2), (BOUND_TO, 4)):
+        with pytest.raises(CannotOpen):
+            open_envelope(key, SEALED, bound_to, version)
+    newer = seal(key, b"newer", BOUND_TO, 3)
+    assert [open_envelope(key, each, BOUND_TO, 3) for each in (newer, SEALED, newer)][::2] == [b"newer", b"newer"]
+
+
 def test_every_refusal_is_the_same_error() -> None:
     refusals = set()
     for envelope in (b"", SEALED[:-1], b"XX" + SEALED[2:], SEALED[:40] + b"!" + SEALED[41:], SEALED[:-1] + b"!"):

@@ -95,7 +95,8 @@ class Access:
     def get_many(self, connection_ids: Sequence[UUID], min_ttl: timedelta) -> dict[UUID, Token | TokenUnavailable]:
         """Answer for each connection of this tenant, in one round trip; see ``Vault.get_many``."""
         answers: dict[UUID, Token | TokenUnavailable] = {}
-        for row, record in self._reader.read_many(connection_ids):
+        at_hand = all(map(self._has_key, connection_ids))
+        for row, record in self._reader.read_many(connection_ids, with_keys=not at_hand):
             if row.tenant != self._tenant:
                 continue
             alive = row.access_envelope is not None and row.expires_at > row.now
@@ -117,6 +118,10 @@ class Access:
         if known is None:
             return self._with(*found)
         return _Read(*found, key, known.bound)
+
+    def _has_key(self, connection_id: UUID) -> bool:
+        known = self._known.get(connection_id.int)
+        return known is not None and self._keyring.cached(known.data_key_id) is not None
 
     def _with(self, row: SealedToken, record: DataKeyRecord | None) -> _Read:
         known = self._known.get(row.connection_id.int)

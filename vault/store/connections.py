@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
@@ -25,7 +26,6 @@ from vault.store.tables import (
 )
 
 _now = sa.func.now()
-_ENDED = (Status.NEEDS_RECONNECT, Status.DISCONNECTED)
 _VIEW = sa.select(
     connection.c.id,
     connection.c.tenant,
@@ -43,6 +43,17 @@ _VIEW = sa.select(
     oauth_grant.c.expires_at,
     oauth_grant.c.grant_ends_at,
 ).join_from(connection, oauth_grant)
+
+_ASK = b"""
+UPDATE evergrant.schedule s
+   SET urgent = s.urgent OR %b OR (s.failures = 0 AND g.status <> 'quarantined'),
+       next_at = CASE WHEN %b OR (s.failures = 0 AND g.status <> 'quarantined')
+                      THEN LEAST(s.next_at, now()) ELSE s.next_at END
+  FROM evergrant.oauth_grant g
+ WHERE s.connection_id = %b AND s.next_at IS NOT NULL AND g.connection_id = s.connection_id AND g.tenant = %b
+   AND g.status NOT IN ('needs_reconnect', 'disconnected')
+RETURNING GREATEST(s.next_at - now(), interval '0')
+"""
 
 
 class PostgresConnections:
@@ -161,26 +172,9 @@ class PostgresConnections:
 
     def ask(self, tenant: str, connection_id: UUID, *, insist: bool) -> timedelta | None:
         """See ``ConnectionStore.ask``."""
-        unwell = sa.or_(schedule.c.failures > 0, oauth_grant.c.status == Status.QUARANTINED)
-        paced = sa.and_(unwell, sa.literal(not insist))
-        ask = (
-            schedule.update()
-            .where(
-                schedule.c.connection_id == connection_id,
-                schedule.c.next_at.is_not(None),
-                oauth_grant.c.connection_id == schedule.c.connection_id,
-                oauth_grant.c.tenant == tenant,
-                oauth_grant.c.status.not_in(_ENDED),
-            )
-            .values(
-                urgent=sa.case((paced, schedule.c.urgent), else_=True),
-                next_at=sa.case((paced, schedule.c.next_at), else_=sa.func.least(schedule.c.next_at, _now)),
-            )
-            .returning(sa.func.greatest(schedule.c.next_at - _now, timedelta(0)))
-        )
-        with self._database.begin() as transaction:
-            wait: timedelta | None = transaction.scalar(ask)
-            return wait
+        row = self._database.lane.run(_ASK, (insist, insist, connection_id, tenant), psycopg.Cursor.fetchone)
+        wait: timedelta | None = row[0] if row else None
+        return wait
 
 
 def _revoke_candidates(grant: Any) -> Any:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from vault.errors import ConfigurationError, SchemaOutdated, StoreUnavailable
 from vault.secret import Secret
+from vault.store.lane import Lane
 
 SESSION: dict[str, Any] = {
     "connect_timeout": 5,
@@ -41,6 +42,8 @@ class Database:
             max_overflow=8,
             pool_timeout=10,
         )
+        self.lane = Lane(self.connect, self.translated)
+        """For statements that are hot."""
 
     def _connect_for_sqlalchemy(self) -> psycopg.Connection[Any]:
         return self.connect(autocommit=False)
@@ -93,6 +96,7 @@ class Database:
     def dispose(self) -> None:
         """Close pooled connections; what is checked out is closed when it comes back."""
         self._engine.dispose()
+        self.lane.close()
 
 
 def _libpq(url: str) -> str:

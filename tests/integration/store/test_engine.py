@@ -19,7 +19,7 @@ from vault.secret import Secret
 from vault.store.connections import PostgresConnections
 from vault.store.engine import Database
 from vault.store.keys import PostgresKeys
-from vault.store.reads import TokenLane
+from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
 from vault.store.schema import Schema
 from vault.store.upkeep import PostgresUpkeep
@@ -27,7 +27,7 @@ from vault.testing.servers import EmbeddedPostgres
 
 PASSWORD = "cnry-db-hunter2"
 ASKS: dict[str, Callable[[Database], object]] = {
-    "reading a token": lambda database: TokenLane(database).read(uuid4(), with_key=True),
+    "reading a token": lambda database: PostgresTokens(database).read(uuid4(), with_key=True),
     "claiming": lambda database: _refreshing(database).claim([quota()]),
     "settling": lambda database: _refreshing(database).candidates(uuid4(), 1),
     "connections": lambda database: PostgresConnections(database).connection("default", uuid4()),
@@ -141,7 +141,7 @@ def test_sessions_broken_by_a_restart_are_replaced(server: EmbeddedPostgres) -> 
     database = Database(Secret(server.url))
     Schema(database).upgrade()
     kept: dict[str, Any] = {
-        "lane": TokenLane(database), "store": _refreshing(database), "connections": PostgresConnections(database)
+        "lane": PostgresTokens(database), "store": _refreshing(database), "connections": PostgresConnections(database)
     }  # fmt: skip
 
     def look() -> None:
@@ -169,7 +169,7 @@ def test_sessions_broken_by_a_restart_are_replaced(server: EmbeddedPostgres) -> 
 def test_the_hot_read_gives_what_a_token_is_made_of(rows: Rows) -> None:
     grant = rows.grant(token_type="MAC")
     rows.connections.connect(grant)
-    lane = TokenLane(rows.database)
+    lane = PostgresTokens(rows.database)
     found = lane.read(grant.connection_id, with_key=True)
     assert found is not None
     row, key = found
@@ -183,24 +183,21 @@ def test_the_hot_read_gives_what_a_token_is_made_of(rows: Rows) -> None:
     assert again is not None
     assert (again[0]._replace(now=row.now), again[1]) == (row, None)
     assert lane.read(uuid4(), with_key=True) is None
-    lane.close()
 
 
 def test_many_are_read_at_once_and_those_that_do_not_exist_are_left_out(rows: Rows) -> None:
     ids = {rows.add() for _ in range(3)}
-    lane = TokenLane(rows.database)
-    found = lane.read_many([*ids, uuid4()])
+    lane = PostgresTokens(rows.database)
+    found = lane.read_many([*ids, uuid4()], with_keys=True)
     assert {row.connection_id for row, _ in found} == ids
     assert all(key == rows.key() for _, key in found)
-    lane.close()
 
 
 def test_a_session_that_died_costs_a_reader_nothing(rows: Rows) -> None:
-    each, lane = rows.add(), TokenLane(rows.database)
+    each, lane = rows.add(), PostgresTokens(rows.database)
     assert lane.read(each, with_key=False)
     _kill_other_sessions(rows)
     assert lane.read(each, with_key=False)
-    lane.close()
 
 
 def _kill_other_sessions(rows: Rows) -> None:
@@ -210,7 +207,7 @@ def _kill_other_sessions(rows: Rows) -> None:
 
 
 def test_a_schema_that_goes_away_under_an_open_session_names_the_command(own_rows: Rows) -> None:
-    lane = TokenLane(own_rows.database)
+    lane = PostgresTokens(own_rows.database)
     lane.read(uuid4(), with_key=False)
     own_rows.sql("DROP SCHEMA evergrant CASCADE")
     with pytest.raises(SchemaOutdated, match="evergrant db upgrade"):
@@ -219,7 +216,7 @@ def test_a_schema_that_goes_away_under_an_open_session_names_the_command(own_row
 
 def test_readers_in_many_threads_each_get_their_own_row(rows: Rows) -> None:
     ids = [rows.add() for _ in range(8)]
-    lane = TokenLane(rows.database)
+    lane = PostgresTokens(rows.database)
     wrong: list[object] = []
 
     def read(connection_id: Any) -> None:
@@ -234,4 +231,3 @@ def test_readers_in_many_threads_each_get_their_own_row(rows: Rows) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    lane.close()
