@@ -4,6 +4,8 @@
 nothing.
 """
 
+from vault.claims import Overdue
+from vault.engine.drain import Tally
 from vault.errors import (
     CannotOpen,
     ConfigurationError,
@@ -23,6 +25,9 @@ from vault.facade import Maintenance, Vault
 from vault.jobs import LANES, Cleanup, HealthCheck, Job, Refresh, RefreshScan, Rewrap, RotateDataKeys
 from vault.model import Connection, Status, Token
 from vault.secret import Secret
+from vault.services.connect import ConnectStart
+from vault.services.health import Health
+from vault.services.rotation import Progress
 from vault.settings import Settings
 
 __all__ = [
@@ -31,11 +36,15 @@ __all__ = [
     "Cleanup",
     "ConfigurationError",
     "ConnectRefused",
+    "ConnectStart",
     "Connection",
+    "Health",
     "HealthCheck",
     "Job",
     "KeyUnavailable",
     "Maintenance",
+    "Overdue",
+    "Progress",
     "QueueUnavailable",
     "ReconnectRequired",
     "Refresh",
@@ -48,6 +57,7 @@ __all__ = [
     "Settings",
     "Status",
     "StoreUnavailable",
+    "Tally",
     "Token",
     "TokenUnavailable",
     "UnknownConnection",

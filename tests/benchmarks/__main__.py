@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="make bench", description=benchmarks.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is given")
+    known = [*BENCHMARKS, []]  # an empty list: what argparse holds against the choices when nothing is named
+    told = f"of {', '.join(BENCHMARKS)}; all if none is given"
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=known, help=told)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK * 100:.0f} percent of the counts")
     parser.add_argument("--share", type=float, metavar="X", help="this share of the counts")

@@ -52,6 +52,7 @@ def show(console: Console, reports: list[Report]) -> None:
         ("  answers never stored", lambda r: r.findings.lost_answers),
         ("statuses", lambda r: ", ".join(f"{n} {c}" for n, c in sorted(r.findings.statuses.items()))),
         ("Redis commands searched", lambda r: r.monitored),
+        ("bytes of Flower searched", lambda r: r.shown),
         ("leaks", lambda r: len(r.leaks)),
         ("problems", lambda r: len(r.findings.problems) + len(r.unsettled)),
         ("passed", lambda r: "yes" if r.passed else "NO"),

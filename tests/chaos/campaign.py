@@ -15,7 +15,7 @@ import redis
 
 from tests.chaos.acts import Acts
 from tests.chaos.checker import Findings, check
-from tests.chaos.leaks import Monitor, search
+from tests.chaos.leaks import Monitor, save_pages, search
 from tests.chaos.plan import Plan
 from tests.chaos.stack import PROVIDER, REDIRECT, Stack
 from tests.demo.home import Home
@@ -41,6 +41,8 @@ class Report:
     served_dead: int
     errors: Counter[str]
     monitored: int
+    shown: int
+    """Bytes that Flower showed."""
     leaks: list[str]
     unsettled: list[str] = field(default_factory=list)
 
@@ -95,6 +97,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Report:
         stack.switch.unlink()
         acts.thaw()
         unsettled = settle(stack, say)
+        shown = save_pages(stack.flower, home.path / "flower")
         stack.rest()
         reader.close()
         monitor.close()
@@ -107,7 +110,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Report:
             say(f"kept for a look: {home.path}")
         return Report(
             plan, findings, time.monotonic() - started, acts.done, acts.deaths_at_points(), acts.kills,
-            len(reader.served), dead, reader.errors, monitor.commands, leaks, unsettled,
+            len(reader.served), dead, reader.errors, monitor.commands, shown, leaks, unsettled,
         )  # fmt: skip
 
 

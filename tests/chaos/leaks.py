@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis
+import requests
+
+from tests.demo.flower import USER, Flower
 
 CANARY = b"cnry-"
 """Every token, code and client secret of the simulator begins with this."""
+PAGES = ("/api/tasks?limit=20000", "/api/workers?refresh=1", "/tasks", "/workers", "/metrics")
 
 
 class Monitor:
@@ -43,6 +47,20 @@ class Monitor:
         with redis.Redis.from_url(self._url, socket_timeout=1.0) as client, client.monitor() as monitor:
             while True:
                 yield str(monitor.next_command()).encode()
+
+
+def save_pages(access: Flower, into: Path) -> int:
+    """Write down what Flower shows and its API tells, as far as it answers; returns how many bytes that is."""
+    into.mkdir()
+    total = 0
+    for number, page in enumerate(PAGES):
+        try:
+            answer = requests.get(f"{access.base}{page}", auth=(USER, access.password), timeout=30)
+        except requests.RequestException:
+            continue
+        if answer.ok:
+            total += (into / f"{number}.txt").write_bytes(answer.content)
+    return total
 
 
 def search(places: list[Path], except_for: set[Path]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Self
 
 from tests.chaos.failpoints import VARIABLE
 from tests.chaos.plan import Plan
+from tests.demo.flower import Flower
 from tests.demo.home import Home
 from tests.demo.services import Service, Supervisor
 from tests.simulator import SimulatorProcess
@@ -40,7 +41,9 @@ class Stack:
         self.vault = Vault.from_env(self.environ)
         self.workers = [self._celery(f"worker-{n}", "tests.chaos.worker", self._worker(n)) for n in range(plan.workers)]
         self.beats = [self._celery(f"beat-{n}", "worker", self._beat(n)) for n in range(MAX_BEATS)]
-        self.supervisor = Supervisor([*self.workers, *self.beats])
+        self.flower = Flower.new()
+        self.watcher = self._program("flower", ["worker.flower"], self.flower.environment())
+        self.supervisor = Supervisor([*self.workers, *self.beats, self.watcher])
 
     def _environ(self) -> dict[str, str]:
         rotation = self.plan.rotation
@@ -64,10 +67,12 @@ class Stack:
 
     def _celery(self, name: str, app: str, arguments: list[str]) -> Service:
         chaos = {"switch": str(self.switch), "deaths": str(self.deaths), "odds": self.plan.odds}
+        return self._program(name, ["celery", "-A", app, *arguments], {VARIABLE: json.dumps(chaos)})
+
+    def _program(self, name: str, module: list[str], more: dict[str, str]) -> Service:
         root = Path(__file__).resolve().parents[2]
-        environ = {**os.environ, **self.environ, VARIABLE: json.dumps(chaos), "PYTHONPATH": str(root),
-                   "C_FORCE_ROOT": "1"}  # fmt: skip
-        return Service(self.home, name, [sys.executable, "-m", "celery", "-A", app, *arguments], environ, patience=20.0)
+        environ = {**os.environ, **self.environ, **more, "PYTHONPATH": str(root), "C_FORCE_ROOT": "1"}
+        return Service(self.home, name, [sys.executable, "-m", *module], environ, patience=20.0)
 
     def _worker(self, number: int) -> list[str]:
         return ["worker", "--concurrency", "2", "--hostname", f"w{number}@%h", "--loglevel", "INFO"]
@@ -76,7 +81,7 @@ class Stack:
         return ["beat", "--schedule", str(self.home.path / f"beat-{number}.db"), "--pidfile=", "--loglevel", "INFO"]
 
     def __enter__(self) -> Self:
-        for service in (*self.workers, *self.beats[: self.plan.beats]):
+        for service in (*self.workers, *self.beats[: self.plan.beats], self.watcher):
             service.start()
         self.supervisor.start()
         return self
@@ -84,12 +89,12 @@ class Stack:
     def rest(self) -> None:
         """Let every Celery process end in good order: what is looked at next does not move any more."""
         self.supervisor.close()
-        for service in (*self.beats, *self.workers):
+        for service in (*self.beats, *self.workers, self.watcher):
             service.stop()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.supervisor.close()
-        for service in (*self.workers, *self.beats):
+        for service in (*self.workers, *self.beats, self.watcher):
             service.close()
         self.vault.close()
         self.provider.close()

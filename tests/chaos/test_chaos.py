@@ -19,5 +19,7 @@ def test_nothing_is_lost_that_could_be_kept(rotation: dict[str, object]) -> None
     assert report.passed
     assert report.findings.refreshes > 0
     assert report.kills > 0
+    assert report.monitored > 0
+    assert report.shown > 0
     assert report.served > 0
     assert report.served_dead == 0

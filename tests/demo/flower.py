@@ -12,8 +12,6 @@ from vault import Secret, Settings
 
 PORT: Final = 5555
 USER: Final = "evergrant"
-
-
 NO_DATABASE = "postgresql://not-needed"
 
 
@@ -37,8 +35,13 @@ class Flower(NamedTuple):
             "FLOWER_READ_ONLY": "true",
         }
 
+    @property
+    def base(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
     def __str__(self) -> str:
-        return f"http://127.0.0.1:{self.port}  user {USER}, password {self.password}"
+        return f"{self.base}  user {USER}, password {self.password}"
 
 
 def run() -> NoReturn:

@@ -28,7 +28,7 @@ def test_flower_asks_for_a_password_and_shows_ids_only(running: Running) -> None
     environ = {name: access.environment()[name] for name in ("FLOWER_PORT", "FLOWER_BASIC_AUTH")}
     service = system.python("flower", "celery", "-A", "worker", "flower", **environ)
     service.start()
-    base = f"http://127.0.0.1:{access.port}"
+    base = access.base
     wait_until(lambda: _answers(base), 40, service.last_words)
     for page in PAGES:
         assert requests.get(base + page, timeout=5).status_code == 401, page
