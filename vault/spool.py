@@ -24,8 +24,8 @@ from vault.claims import Kept
 from vault.forks import in_children
 
 _FRAME = struct.Struct("<II")
-_HEAD = struct.Struct("<16s16sqiqqqqq")
-_PART = struct.Struct("<I")
+_PARTS = 8
+_HEAD = struct.Struct(f"<16s16sqiqqqqq{_PARTS}I")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NO_INSTANT = -(2**63)
@@ -37,18 +37,7 @@ TRIM_AT = 8 * 1024 * 1024
 
 
 def encode(kept: Kept) -> bytes:
-    """Return a record's body; instants as microseconds since 1970, other fields length-prefixed."""
-    head = _HEAD.pack(
-        kept.connection_id.bytes,
-        kept.data_key_id.bytes,
-        kept.epoch,
-        kept.consent,
-        kept.parent_version,
-        _micros(kept.sent_at),
-        _micros(kept.expires_at),
-        _micros(kept.next_at),
-        _micros(kept.grant_ends_at),
-    )
+    """Return a record's body: what has a fixed size, instants as microseconds since 1970, then lengths, then texts."""
     parts = (
         kept.tenant.encode(),
         kept.parent_fp,
@@ -59,20 +48,31 @@ def encode(kept: Kept) -> bytes:
         b"" if kept.scopes is None else b"=" + kept.scopes.encode(),
         b"1" if kept.fragile else b"",
     )
-    return head + b"".join([_PART.pack(len(part)) + part for part in parts])
+    head = _HEAD.pack(
+        kept.connection_id.bytes,
+        kept.data_key_id.bytes,
+        kept.epoch,
+        kept.consent,
+        kept.parent_version,
+        _micros(kept.sent_at),
+        _micros(kept.expires_at),
+        _micros(kept.next_at),
+        _micros(kept.grant_ends_at),
+        *map(len, parts),
+    )
+    return head + b"".join(parts)
 
 
 def decode(body: bytes) -> Kept:
     """Read a record's body back. Raises ``ValueError`` when it is not one."""
     try:
-        connection, key, epoch, consent, version, sent, expires, due, ends = _HEAD.unpack_from(body)
-        parts, offset = [], _HEAD.size
-        for _ in range(8):
-            (size,) = _PART.unpack_from(body, offset)
-            offset += _PART.size + size
-            parts.append(body[offset - size : offset])
+        connection, key, epoch, consent, version, sent, expires, due, ends, *sizes = _HEAD.unpack_from(body)
     except struct.error as error:
         raise ValueError("not a spool record") from error
+    parts, offset = [], _HEAD.size
+    for size in sizes:
+        offset += size
+        parts.append(body[offset - size : offset])
     if offset != len(body):
         raise ValueError("not a spool record")
     tenant, parent_fp, refresh_fp, access, refresh, token_type, scopes, fragile = parts

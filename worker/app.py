@@ -76,7 +76,8 @@ class VaultTask(Task):  # type: ignore[type-arg]  # celery-types makes Task gene
         finally:
             seconds = time.monotonic() - began
             metrics.task_seconds.labels(self.name, outcome).observe(seconds)
-            log.info("task", task=self.name, outcome=outcome, seconds=round(seconds, 3))
+            say = log.debug if outcome == "done" else log.info  # Celery itself says what went well
+            say("task", task=self.name, outcome=outcome, seconds=round(seconds, 3))
 
 
 def configuration() -> dict[str, Any]:

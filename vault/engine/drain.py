@@ -228,8 +228,8 @@ class Drain:
     def _begin(self, claim: Claim, provider: Provider) -> None:
         """S1 and S3 for one claim, then S4."""
         tools = self._tools
-        now = self._now()
-        if not policy.lease_suffices(tools.policy, provider, claim.lease_until - now) or not self._may_send(provider):
+        left = claim.lease_until - self._now()
+        if not policy.lease_suffices(tools.policy, provider, left) or not self._may_send(provider):
             self._drop(provider, policy.give_back(claim), "given_back")
             return
         try:
