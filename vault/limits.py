@@ -13,7 +13,7 @@ TRIP_AFTER = 5
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
 OPERATOR_PAUSE_S = 1800.0
-"""When our own registration is refused: nothing gets better by asking (PROVIDERS, class "operator")."""
+"""When our own registration is refused: nothing gets better by asking."""
 PROBE_LIFE_S = 60.0
 """A probe of which nothing is heard for so long is not waited for."""
 

@@ -24,7 +24,7 @@ ZERO = timedelta(0)
 
 @dataclass(frozen=True, slots=True)
 class RefreshPolicy:
-    """The numbers of refreshing; each can be set, and DESIGN gives the defaults."""
+    """The numbers of refreshing; each with a default that is safe."""
 
     threshold: float = 0.9
     """Share of an access token's life after which a refresh is due."""

@@ -228,8 +228,11 @@ class RefreshStore(Protocol):
     def claim_one(self, connection_id: UUID, quotas: Sequence[Quota]) -> Claim | None:
         """S2 for one row, due or not; None when it is leased, backing off, disconnected or unknown."""
 
-    def claim_suspect(self, quotas: Sequence[Quota]) -> Claim | None:
-        """S2 for one due row whose earlier claims ended without a word; such rows are taken one at a time."""
+    def claim_suspects(self, quotas: Sequence[Quota], few: int) -> list[Claim]:
+        """S2 for due rows whose last claims ended without a word: a few that did so once, else one that did so again.
+
+        Their worker died, and one of them may be the reason: of many, the fewer are at stake, the sooner it is found.
+        """
 
     def settle(self, kept: Sequence[Kept], verdicts: Sequence[Verdict]) -> Settled:
         """S5, the common case: commit answers by lineage and ends by epoch, each with its audit row, in one go.

@@ -11,7 +11,7 @@ from vault.secret import Secret
 
 
 class Rotation(StrEnum):
-    """What a provider does to a refresh token that has just been used (PROVIDERS, "a refresh token just spent")."""
+    """What a provider does to a refresh token that has just been used (docs/concepts.md, "Rotation profiles")."""
 
     NONE = "none"
     """The same refresh token goes on working; a new one may come too (Google, Entra)."""

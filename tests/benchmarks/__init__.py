@@ -1,4 +1,4 @@
-"""`make bench`: each figure beside its limit and its peers, in one run, interleaved, as medians (LIMITS, "Goals").
+"""`make bench`: each figure beside its limit and its peers, in one run, interleaved, as medians.
 
     make bench                                   everything, a few minutes
     make bench ARGS="get seal --quick"           some of it, quickly

@@ -64,7 +64,7 @@ def long(rotation: dict[str, Any]) -> Plan:
     """The campaign of the promise: 10,000 refreshes, 1,000 kills."""
     return Plan(
         f"long {rotation['mode']}", rotation, connections=400, refreshes=10_000, kills=1_000, longest=2_400.0,
-        acts=EVERYTHING, deadly_point=0.01, pause_between=(0.1, 0.5),
+        acts=EVERYTHING, deadly_point=0.001, pause_between=(0.1, 0.5),
     )  # fmt: skip
 
 

@@ -709,7 +709,7 @@ def test_a_run_whose_time_is_used_up_still_takes_a_suspect(house: House) -> None
     """Or a lasting backlog would keep those that were near a crash from ever being tried alone."""
     each = house.connect()
     house.make_due(each)
-    house.sql("UPDATE evergrant.schedule SET attempt = 2")
+    house.sql("UPDATE evergrant.schedule SET attempt = 1")
     assert house.worker.refresh_scan(timedelta(0)).refreshed == 1
 
 

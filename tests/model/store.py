@@ -8,7 +8,7 @@ from tests.model.state import FREE, Held, Row, State, Taken, Worker
 from vault.model import Status
 from vault.policy import Place
 
-SUSPECT = 2
+SUSPECT = 1
 ENDED = (Status.NEEDS_RECONNECT, Status.DISCONNECTED)
 
 

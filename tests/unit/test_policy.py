@@ -263,7 +263,7 @@ def test_with_a_strict_provider_the_old_token_is_risked_shortly_before_the_store
     assert decision.verdict.wait == SECOND  # a token of one minute: at its last tenth
 
 
-# -------------------------------------------------------------------------------------- S6, S7: PROVIDERS, the classes
+# -------------------------------------------------------------------------------------- S6, S7: classes of answers
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ nobody else's; a provider in trouble is not claimed for at all while its breaker
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -47,6 +47,10 @@ POLL = timedelta(milliseconds=20)
 BURST = 64
 """Sends begun between two looks at the network: a quick provider then answers the first before the last has left, which
 keeps fewer connections open, and libcurl looks through all that are open for each request."""
+GROUPS = 16
+"""Into so many groups a full load of claims is divided after its process has died."""
+SUSPECTS_FIRST = 0.5
+"""How often suspects come before everything else: their windows may be closing, but one of them may kill us again."""
 HOLD = timedelta(minutes=2)
 """How long answers are held against a database that is away, before they are left to the spool."""
 
@@ -98,8 +102,11 @@ class Drain:
             StoreUnavailable: rows could not be claimed; what was in flight has been brought home first.
         """
         supply = Supply(self._tools, self._max_in_flight)
-        until = self._tools.monotonic() + budget.total_seconds()
+        began, seconds = self._tools.monotonic(), budget.total_seconds()
+        until = began + seconds
         try:
+            if self._tools.jitter() < SUSPECTS_FIRST:
+                self._take_suspects(began + seconds / 2)
             self._loop(supply, until)
             self._take_suspects(until)
         finally:
@@ -112,7 +119,9 @@ class Drain:
         """Refresh one connection, due or not; one in other hands is left to them."""
         try:
             before = self._tools.monotonic()
-            self._alone(self._tools.store.claim_one(connection_id, _singles(self._tools)), before)
+            claim = self._tools.store.claim_one(connection_id, _singles(self._tools))
+            if claim is not None:
+                self._apart([claim], before)
         finally:
             tally = self._finish()
         return tally
@@ -149,24 +158,24 @@ class Drain:
                 supply.wait(POLL)
 
     def _take_suspects(self, until: float) -> None:
-        """Take rows whose claims ended without a word one at a time: whichever kills us now is known by name.
+        """Take rows whose claims ended without a word in small groups, then alone: whichever kills us is found soon.
 
-        One at least, also when a backlog has used up the time.
+        One group at least, also when a backlog has used up the time.
         """
         monotonic = self._tools.monotonic
+        few = max(1, self._max_in_flight // GROUPS)
         while True:
             before = monotonic()
-            claim = self._tools.store.claim_suspect(_singles(self._tools))
-            if claim is None:
+            claims = self._tools.store.claim_suspects(_singles(self._tools), few)
+            if not claims:
                 return
-            self._alone(claim, before)
+            self._apart(claims, before)
             if monotonic() >= until:
                 return
 
-    def _alone(self, claim: Claim | None, asked_at: float) -> None:
-        if claim is None:
-            return
-        self._accept([claim], asked_at)
+    def _apart(self, claims: Sequence[Claim], asked_at: float) -> None:
+        """Bring some claims to their end with nothing else in flight."""
+        self._accept(claims, asked_at)
         while self._ready:
             self._begin(*self._ready.popleft())
         while self._tools.transport.in_flight:

@@ -23,7 +23,7 @@ from vault.provider import Client, Provider
 from vault.secret import Secret
 
 ATTEMPT_LIFE = timedelta(minutes=10)
-"""A connect flow must be completed within this (REQUIREMENTS F1)."""
+"""A connect flow must be completed within this."""
 VERIFIER = "code_verifier"
 FLOW_OWNER = ""
 """Data keys of flows belong to no owner: most flows of a crawler's never become a connection."""

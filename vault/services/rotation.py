@@ -23,7 +23,7 @@ from vault.ports import RotationStore, SealedGrant, TenantKeyRecord
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 200
-"""Rows a transaction (LIMITS, Rotating: 32,000 re-sealed grants a second at this size)."""
+"""Rows a transaction."""
 OUTAGE: Final = 3
 """So many tenants in a row whose KEK does not answer are an outage: the run ends, to be tried again later."""
 KEYS_ASIDE: Final = 10_000

@@ -25,8 +25,6 @@ PINNED_PLANS = (
     "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_sort=off -c jit=off -c plan_cache_mode=force_generic_plan"
 )
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-SUSPECT_ATTEMPTS = 2
-"""Claims without an end after which a row is taken alone."""
 
 _LOCK_DUE = """
 SELECT d.connection_id, q.lease, q.client
@@ -35,7 +33,7 @@ SELECT d.connection_id, q.lease, q.client
  CROSS JOIN LATERAL (
        SELECT s.connection_id FROM evergrant.schedule s
         WHERE s.client = q.client AND s.urgent = q.urgent AND s.next_at >= q.since AND s.next_at <= now()
-          AND s.lease_until <= now() AND s.attempt < 2
+          AND s.lease_until <= now() AND s.attempt < 1
         ORDER BY s.client, s.urgent, s.next_at
         LIMIT q.rows FOR UPDATE SKIP LOCKED) d
 """
@@ -43,16 +41,17 @@ _LOCK_ONE = """
 SELECT s.connection_id, q.lease FROM unnest(%b::text[], %b::interval[]) AS q(client, lease)
   JOIN evergrant.schedule s USING (client)
  WHERE s.connection_id = %b AND s.lease_until <= now()
-   AND (s.next_at <= now() OR (s.next_at IS NOT NULL AND s.failures = 0 AND s.attempt < 2))
+   AND (s.next_at <= now() OR (s.next_at IS NOT NULL AND s.failures = 0 AND s.attempt < 1))
    FOR UPDATE OF s SKIP LOCKED
 """
-_LOCK_SUSPECT = """
-SELECT s.connection_id, q.lease FROM unnest(%b::text[], %b::interval[]) AS q(client, lease)
+_LOCK_SUSPECTS = """
+SELECT s.connection_id, q.lease FROM unnest(%%b::text[], %%b::interval[]) AS q(client, lease)
   JOIN evergrant.schedule s USING (client)
- WHERE s.attempt >= 2 AND s.next_at <= now() AND s.lease_until <= now()
- ORDER BY s.next_at LIMIT 1
+ WHERE s.attempt %s AND s.next_at <= now() AND s.lease_until <= now()
+ ORDER BY s.next_at LIMIT %%b
    FOR UPDATE OF s SKIP LOCKED
 """
+_LOCK_A_FEW, _LOCK_ANY = _LOCK_SUSPECTS % "= 1", _LOCK_SUSPECTS % ">= 2"
 _TAKE = """
 UPDATE evergrant.schedule s
    SET epoch = s.epoch + 1, attempt = s.attempt + 1, lease_until = now() + t.lease,
@@ -109,10 +108,10 @@ class PostgresClaims:
         claims = self._take(_LOCK_ONE, ([q.client for q in quotas], [q.lease for q in quotas], connection_id))
         return claims[0] if claims else None
 
-    def claim_suspect(self, quotas: Sequence[Quota]) -> Claim | None:
-        """See ``RefreshStore.claim_suspect``."""
-        claims = self._take(_LOCK_SUSPECT, ([q.client for q in quotas], [q.lease for q in quotas]))
-        return claims[0] if claims else None
+    def claim_suspects(self, quotas: Sequence[Quota], few: int) -> list[Claim]:
+        """See ``RefreshStore.claim_suspects``."""
+        clients, leases = [q.client for q in quotas], [q.lease for q in quotas]
+        return self._take(_LOCK_A_FEW, (clients, leases, few)) or self._take(_LOCK_ANY, (clients, leases, 1))
 
     def overdue(self, clients: Sequence[str]) -> Overdue:
         """See ``RefreshStore.overdue``."""

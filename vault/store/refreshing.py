@@ -30,9 +30,9 @@ class PostgresRefreshStore:
         """See ``RefreshStore.claim_one``."""
         return self._claims.claim_one(connection_id, quotas)
 
-    def claim_suspect(self, quotas: Sequence[Quota]) -> Claim | None:
-        """See ``RefreshStore.claim_suspect``."""
-        return self._claims.claim_suspect(quotas)
+    def claim_suspects(self, quotas: Sequence[Quota], few: int) -> list[Claim]:
+        """See ``RefreshStore.claim_suspects``."""
+        return self._claims.claim_suspects(quotas, few)
 
     def overdue(self, clients: Sequence[str]) -> Overdue:
         """See ``RefreshStore.overdue``."""

@@ -1,7 +1,7 @@
 """The tables, in the PostgreSQL schema ``evergrant``.
 
 The hot row, ``oauth_grant``, holds what ``get()`` needs and changes at every refresh: nothing indexed in it changes
-then, so updates stay HOT, and its values stay inline instead of in TOAST (LIMITS, "Reading a token"). When a grant is
+then, so updates stay HOT, and its values stay inline instead of in TOAST (docs/performance.md). When a grant is
 due lies in the narrow ``schedule`` beside it.
 """
 
@@ -133,7 +133,7 @@ schedule = sa.Table(
     _bytes("intent_fp", nullable=True),
     _instant("intent_at", nullable=True),
     sa.Index("schedule_due", "client", "urgent", "next_at"),
-    sa.Index("schedule_suspect", "next_at", postgresql_where=sa.text("attempt >= 2")),
+    sa.Index("schedule_suspect", "next_at", postgresql_where=sa.text("attempt >= 1")),
     postgresql_with={"fillfactor": "70"},
 )
 

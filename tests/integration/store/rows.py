@@ -181,9 +181,10 @@ class Rows:
         return ids
 
     def claim(self, connection_id: UUID | None = None, *, lease: timedelta = LEASE) -> Claim:
-        """Claim the one row that is due."""
+        """Claim the one row that is due, suspect or not."""
         if connection_id is None:
-            [claim] = self.refreshing.claim([quota(lease=lease)])
+            quotas = [quota(lease=lease)]
+            [claim] = self.refreshing.claim(quotas) or self.refreshing.claim_suspects(quotas, 9)
             return claim
         claimed = self.refreshing.claim_one(connection_id, [quota(lease=lease)])
         assert claimed is not None

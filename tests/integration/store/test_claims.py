@@ -14,7 +14,6 @@ from tests.integration.store.rows import HOUR, LEASE, QUARANTINE_WAIT, Rows, ans
 from vault.claims import Claim, Kept
 from vault.model import Status
 from vault.policy import RefreshPolicy, give_back
-from vault.store.claims import SUSPECT_ATTEMPTS
 from vault.store.refreshing import PostgresRefreshStore
 
 ZERO = timedelta(0)
@@ -129,7 +128,7 @@ def test_many_sessions_share_the_rows_out_without_taking_one_twice(rows: Rows) -
 def test_a_claim_that_met_a_settle_halfway_returns_the_grant_as_settled(own_rows: Rows) -> None:
     """A claim's snapshot is taken, the answer is committed, and only then does the claim lock the row."""
     claim = answer_to = own_rows.claim(own_rows.add())
-    own_rows.expire_lease(claim.connection_id)
+    own_rows.sql("UPDATE evergrant.schedule SET lease_until = now(), attempt = 0")
     own_rows.refreshing.settle([], [])  # its connection is open before claims are made to wait
     stored = answer(answer_to, next_at=claim.claimed_at)
     with _claims_wait_at_their_first_row(own_rows) as let_go, ThreadPoolExecutor(1) as thread:
@@ -176,7 +175,7 @@ def test_a_row_is_either_stored_or_claimed_with_its_old_token_however_they_race(
     met = {"stored first": 0, "claimed first": 0}
     claims = rows.refreshing.claim([quota()])
     while not all(met.values()) or sum(met.values()) < 300:
-        rows.sql("UPDATE evergrant.schedule SET lease_until = now()")  # every lease has just run out
+        rows.sql("UPDATE evergrant.schedule SET lease_until = now(), attempt = 0")  # every lease has just run out
         answers = {c.connection_id: answer(c, next_at=c.claimed_at - HOUR) for c in claims}
         with ThreadPoolExecutor(1) as thread:
             settling = thread.submit(_settle_one_by_one, settler, [*answers.values()])
@@ -203,7 +202,7 @@ def _settle_one_by_one(store: PostgresRefreshStore, answers: list[Kept]) -> set[
 def test_a_lease_that_has_run_out_lets_the_row_be_taken_again_under_a_new_epoch(rows: Rows) -> None:
     taken = rows.add()
     first = rows.claim(lease=timedelta(milliseconds=50))
-    while not (again := rows.refreshing.claim([quota()])):
+    while not (again := rows.refreshing.claim_suspects([quota()], 9)):
         assert rows.now() < first.lease_until + SECOND
     assert again[0].connection_id == taken
     assert again[0].claimed_at >= first.lease_until
@@ -312,54 +311,72 @@ def test_a_row_that_is_backing_off_is_not_taken_by_name(rows: Rows) -> None:
 def _die(rows: Rows, times: int) -> None:
     """Claims that end without a word, each taken as its turn comes."""
     for _ in range(times):
-        suspect = rows.refreshing.claim_suspect([quota()])
-        for claim in [suspect] if suspect else rows.refreshing.claim([quota()]):
+        for claim in _suspects(rows) or rows.refreshing.claim([quota()]):
             rows.expire_lease(claim.connection_id)
 
 
-def test_after_two_claims_without_an_end_a_row_is_taken_alone(rows: Rows) -> None:
-    ids = {rows.add() for _ in range(3)}
-    _die(rows, SUSPECT_ATTEMPTS)
+def _suspects(rows: Rows, few: int = 100) -> list[Claim]:
+    """Every suspect there is now, as one process after the other would take them."""
+    found = []
+    while claims := rows.refreshing.claim_suspects([quota()], few):
+        found += claims
+    return found
+
+
+def test_after_a_claim_without_an_end_rows_are_taken_in_small_groups_and_then_alone(rows: Rows) -> None:
+    ids = {rows.add() for _ in range(5)}
+    _die(rows, 1)
     assert rows.refreshing.claim([quota()]) == []
-    alone = [rows.refreshing.claim_suspect([quota()]) for _ in range(4)]
-    assert {claim.connection_id for claim in alone if claim} == ids
-    assert [claim.attempt for claim in alone if claim] == [3, 3, 3]
-    assert alone[3] is None
+    groups = [rows.refreshing.claim_suspects([quota()], 2) for _ in range(4)]
+    assert [len(group) for group in groups] == [2, 2, 1, 0]
+    assert {claim.attempt for group in groups for claim in group} == {2}
+    for each in ids:
+        rows.expire_lease(each)
+    assert rows.refreshing.claim([quota()]) == []
+    alone = [rows.refreshing.claim_suspects([quota()], 2) for _ in range(6)]
+    assert [len(group) for group in alone] == [1, 1, 1, 1, 1, 0]
+    assert {claim.connection_id for group in alone for claim in group} == ids
+    assert {claim.attempt for group in alone for claim in group} == {3}
+
+
+def test_those_that_died_once_are_not_kept_waiting_by_those_that_died_again(rows: Rows) -> None:
+    often = rows.add()
+    _die(rows, 2)
+    once = rows.add()
+    rows.expire_lease(rows.claim(once).connection_id)
+    assert [claim.connection_id for claim in _suspects(rows)] == [once, often]
 
 
 def test_suspects_wait_for_their_time_and_for_their_client(rows: Rows) -> None:
     each = rows.add()
-    _die(rows, SUSPECT_ATTEMPTS)
-    assert rows.refreshing.claim_suspect([quota("umbra")]) is None
+    _die(rows, 1)
+    assert rows.refreshing.claim_suspects([quota("umbra")], 9) == []
     rows.sql("UPDATE evergrant.schedule SET next_at = now() + interval '1 min'")
-    assert rows.refreshing.claim_suspect([quota()]) is None
+    assert _suspects(rows) == []
     rows.sql("UPDATE evergrant.schedule SET next_at = now()")
-    assert rows.refreshing.claim_suspect([quota()]).connection_id == each  # type: ignore[union-attr]
+    assert [claim.connection_id for claim in _suspects(rows)] == [each]
 
 
 def test_a_row_that_goes_on_killing_is_put_off_by_the_claim_itself(rows: Rows) -> None:
     """Its claim may be the last thing its worker does, so the wait is written before anything is sent."""
     each = rows.add()
     _die(rows, RefreshPolicy().quarantine_after)
-    fourth = rows.refreshing.claim_suspect([quota()])
-    assert fourth is not None
+    [fourth] = _suspects(rows)
     assert fourth.attempt == 4
     assert rows.of("schedule", each)["next_at"] == fourth.claimed_at + QUARANTINE_WAIT
     rows.expire_lease(each)
-    assert rows.refreshing.claim_suspect([quota()]) is None
+    assert _suspects(rows) == []
 
 
 def test_a_quarantined_row_stays_suspect_until_it_has_an_end(rows: Rows) -> None:
     each = rows.add()
     _die(rows, 3)
-    fourth = rows.refreshing.claim_suspect([quota()])
-    assert fourth is not None
+    [fourth] = _suspects(rows)
     rows.refreshing.settle(
         [], [verdict(fourth, status=Status.QUARANTINED, reason="kills_its_worker", wait=ZERO, unspent=False)]
     )
     assert rows.refreshing.claim([quota()]) == []
-    fifth = rows.refreshing.claim_suspect([quota()])
-    assert fifth is not None
+    [fifth] = _suspects(rows)
     assert (fifth.attempt, fifth.status) == (5, Status.QUARANTINED)
     rows.refreshing.settle([answer(fifth, next_at=fifth.claimed_at)], [])
     assert rows.claim(each).attempt == 1

@@ -80,7 +80,7 @@ def test_the_comparison_notices_what_the_code_has_and_the_database_has_not(datab
 
 
 def test_sealed_values_stay_in_the_row_uncompressed_with_room_for_the_next(database_url: str) -> None:
-    """What autogenerate does not compare (LIMITS, "Reading a token")."""
+    """What autogenerate does not compare."""
     with psycopg.connect(database_url) as session:
         storage = session.execute(
             "SELECT c.relname, a.attname, a.attstorage FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"

@@ -1,4 +1,4 @@
-"""Reading what a token endpoint said: PROVIDERS, "Reading an answer", case by case, and everything malformed."""
+"""Reading what a token endpoint said, case by case, and everything malformed."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def upgrade() -> None:
         ["next_at"],
         unique=False,
         schema="evergrant",
-        postgresql_where=sa.text("attempt >= 2"),
+        postgresql_where=sa.text("attempt >= 1"),
     )
     op.create_table(
         "candidate",
