@@ -13,8 +13,8 @@ from tests.chaos import plan as plans
 from tests.chaos.campaign import Report, run
 
 CAMPAIGNS: dict[str, Callable[[], plans.Plan]] = {
-    "grace": lambda: plans.long(plans.GRACE),
-    "strict": lambda: plans.long(plans.STRICT),
+    "grace": lambda: plans.long(plans.GRACE, 120),
+    "strict": lambda: plans.long(plans.STRICT, 300),
     "postgres": plans.postgres,
     "short-grace": lambda: plans.short(plans.ROOMY),
     "short-strict": lambda: plans.short(plans.STRICT),

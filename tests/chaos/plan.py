@@ -60,11 +60,14 @@ def short(rotation: dict[str, Any]) -> Plan:
     )  # fmt: skip
 
 
-def long(rotation: dict[str, Any]) -> Plan:
-    """The campaign of the promise: 10,000 refreshes, 1,000 kills."""
+def long(rotation: dict[str, Any], connections: int) -> Plan:
+    """The campaign of the promise: 10,000 refreshes, 1,000 kills.
+
+    As many connections as make ten refreshes between two kills; more of them where some are lost on the way.
+    """
     return Plan(
-        f"long {rotation['mode']}", rotation, connections=400, refreshes=10_000, kills=1_000, longest=2_400.0,
-        acts=EVERYTHING, deadly_point=0.001, pause_between=(0.1, 0.5),
+        f"long {rotation['mode']}", rotation, connections=connections, refreshes=10_000, kills=1_000, longest=2_400.0,
+        acts=EVERYTHING, deadly_point=0.001, pause_between=(0.3, 0.9),
     )  # fmt: skip
 
 
