@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 from uuid import UUID
 
 import structlog
@@ -323,6 +323,8 @@ class Drain:
                 gate.failed(provider, operator=False, retry_after=retry_after)
             case NotSent():
                 gate.failed(provider, operator=False, retry_after=None)
+            case _:
+                assert_never(outcome)
 
     def _now(self) -> datetime:
         """The database's time: what it was at the last claim, plus what has passed since we asked for that."""
