@@ -20,8 +20,8 @@ from tests.chaos.plan import Plan
 from tests.chaos.stack import PROVIDER, REDIRECT, Stack
 from tests.demo.home import Home
 from tests.simulator import Oracle
-from tests.simulator.client import consent
-from vault import Token, Vault, VaultError
+from tests.simulator.client import ConsentFailed, consent
+from vault import Connection, Token, Vault, VaultError
 
 SETTLING_S = 60.0
 """How long the system may take to come to rest after the last act."""
@@ -81,6 +81,29 @@ class Reader(threading.Thread):
         self.join(10)
 
 
+class Owners(threading.Thread):
+    """People who connect again when they are told to."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(name="owners", daemon=True)
+        self._stack = stack
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Look for those who are wanted until told to stop."""
+        while not self._ended.wait(0.5):
+            try:
+                for connection in self._stack.vault.connections(status="needs_reconnect"):
+                    reconnect(self._stack, connection)
+            except (VaultError, OSError, ConsentFailed):
+                continue  # they try again
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._ended.set()
+        self.join(30)
+
+
 def run(plan: Plan, say: Callable[[str], None]) -> Report:
     """Run a campaign; ``say`` is told how far it is."""
     started = time.monotonic()
@@ -89,13 +112,16 @@ def run(plan: Plan, say: Callable[[str], None]) -> Report:
         say(f"{plan.name}: {len(connections)} connections")
         monitor = Monitor(stack.redis.url, home.path / "monitor.txt")
         reader = Reader(stack.vault, connections)
+        owners = Owners(stack)
         reader.start()
+        owners.start()
         oracle = Oracle(stack.journal)
         acts = Acts(stack, seed=1)
         stack.switch.touch()
         torment(stack, acts, oracle, say)
         stack.switch.unlink()
         acts.thaw()
+        owners.close()
         unsettled = settle(stack, say)
         shown = save_pages(stack.flower, home.path / "flower")
         stack.rest()
@@ -123,6 +149,13 @@ def connect(stack: Stack, count: int) -> list[UUID]:
         answer = consent(f"{start.url}&login_hint={owner}")
         connections.append(stack.vault.complete(state=answer["state"], code=answer["code"]).id)
     return connections
+
+
+def reconnect(stack: Stack, connection: Connection) -> None:
+    """Go through the consent again, into the same connection."""
+    start = stack.vault.begin(PROVIDER, owner=connection.owner, redirect_uri=REDIRECT, reconnect=connection.id)
+    answer = consent(f"{start.url}&login_hint={connection.owner}")
+    stack.vault.complete(state=answer["state"], code=answer["code"])
 
 
 def torment(stack: Stack, acts: Acts, oracle: Oracle, say: Callable[[str], None]) -> None:
