@@ -331,7 +331,7 @@ class Place(Enum):
     """Where an answer goes whose parent was not found in the row."""
 
     STORED = "stored"
-    """It already is the row's: an earlier commit had gone through."""
+    """It is in the row, or has been: an earlier commit had gone through."""
     ROW = "row"
     """The row still has its parent and is in nobody's hands: try again."""
     CANDIDATE = "candidate"
@@ -342,15 +342,22 @@ class Place(Enum):
     """The owner has given a newer consent, which wins."""
 
 
-def place(kept: Kept, row: Lineage | None) -> Place:
-    """Decide where a late answer goes, by lineage and not by lease (P2)."""
+def place(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
+    """Decide where a late answer goes, by lineage and not by lease (P2).
+
+    Args:
+        kept: The answer.
+        row: What it is held against; None: the connection is gone.
+        known: Its refresh token has been stored for this connection before. Such a token has had its turn: its process
+            died, or slept, between the commit and the disk, and what it gave has been spent since.
+    """
     if row is None:
         return Place.DROP
     if row.status is Status.DISCONNECTED:
         return Place.REVOKE  # of whichever consent: none of them is wanted any more
     if row.consent != kept.consent:
         return Place.DROP
-    if row.refresh_fp == kept.refresh_fp and row.version >= kept.version:
+    if (known or row.refresh_fp == kept.refresh_fp) and row.version >= kept.version:
         return Place.STORED
     fits = row.refresh_fp == kept.parent_fp and row.version == kept.parent_version
     return Place.ROW if fits and not _may_be_undone(kept, row) else Place.CANDIDATE

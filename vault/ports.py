@@ -240,8 +240,11 @@ class RefreshStore(Protocol):
         Here as in all that stores an answer: what has become the row's is no candidate any more.
         """
 
-    def settle_late(self, kept: Kept) -> Place:
-        """S5 for an answer that did not fit: decide its place (``policy.place``) under the row's lock, put it there."""
+    def settle_late(self, kept: Kept, *, holding: int | None = None) -> Place:
+        """S5 for an answer that did not fit: decide its place (``policy.place``) under the row's lock, put it there.
+
+        ``holding`` is the epoch of our own claim on the row, under which nothing was sent: its lease hinders nobody.
+        """
 
     def condemn(self, verdict: Verdict, *, client_id: str, spooled: bool) -> bool:
         """S7: declare a grant dead if ``policy.is_conclusive`` holds under the row's lock; False when it does not."""

@@ -30,7 +30,7 @@ class Rules:
 
     after_claim: Callable[[RefreshPolicy, Provider, Claim], policy.Decision] = policy.after_claim
     after_outcome: Callable[[RefreshPolicy, Provider, Claim, Outcome, datetime, float], Verdict] = policy.after_outcome
-    place: Callable[[Kept, Lineage | None], Place] = policy.place
+    place: Callable[..., Place] = policy.place
     is_conclusive: Callable[..., bool] = policy.is_conclusive
     lease_suffices: Callable[[RefreshPolicy, Provider, timedelta], bool] = policy.lease_suffices
     timing: Callable[[RefreshPolicy, Provider], policy.Timing] = policy.timing
@@ -100,10 +100,13 @@ class Decisions:
         """The end of a claim that found nothing to adopt."""
         return _end(policy.look_again(self.numbers, claim(taken)))
 
-    def place(self, held: Held, row: Row) -> Place:
+    def place(self, held: Held, row: Row, *, holding: bool, known: bool) -> Place:
         """Where a late answer goes."""
         fragile = self.provider.rotation is Rotation.UNTIL_SUCCESSOR_USED
-        return self.rules.place(_kept(held)._replace(fragile=fragile), _lineage(row))
+        lineage = _lineage(row)
+        if holding:
+            lineage = lineage._replace(leased=False)
+        return self.rules.place(_kept(held)._replace(fragile=fragile), lineage, known=known)
 
     def is_conclusive(self, taken: Taken, row: Row, *, candidates: bool, spooled: bool) -> bool:
         """Whether a rejection proves that the grant is dead."""

@@ -65,9 +65,11 @@ def settle(decisions: Decisions, state: State, held: Held) -> tuple[State, bool]
     return _put(decisions, state._replace(row=row), held), True
 
 
-def settle_late(decisions: Decisions, mode: Mode, state: State, held: Held) -> tuple[State, Place]:
-    """S5 for what did not fit, under the row's lock."""
-    place = decisions.place(held, state.row)
+def settle_late(
+    decisions: Decisions, mode: Mode, state: State, held: Held, *, holding: bool = False
+) -> tuple[State, Place]:
+    """S5 for what did not fit, under the row's lock; ``holding``: the lease is our own."""
+    place = decisions.place(held, state.row, holding=holding, known=bool(state.stored >> held.token & 1))
     if place is Place.ROW:
         return _reschedule(decisions, _put(decisions, state, held), held), place
     if place is Place.CANDIDATE:

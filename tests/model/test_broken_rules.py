@@ -27,25 +27,29 @@ SLEEPY = Setting(IDEMPOTENT, SLEEP, forgiving=True)
 WIDE_SLEEP = Setting(grace(1800), SLEEP, forgiving=True)
 
 
-def _always_row(kept: Kept, row: Lineage | None) -> Place:
+def _always_row(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
     return Place.ROW
 
 
-def _any_consent(kept: Kept, row: Lineage | None) -> Place:
-    return policy.place(kept if row is None else kept._replace(consent=row.consent), row)
+def _any_consent(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
+    return policy.place(kept if row is None else kept._replace(consent=row.consent), row, known=known)
 
 
-def _over_a_lease(kept: Kept, row: Lineage | None) -> Place:
-    return policy.place(kept, None if row is None else row._replace(leased=False))
+def _over_a_lease(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
+    return policy.place(kept, None if row is None else row._replace(leased=False), known=known)
 
 
-def _no_candidates(kept: Kept, row: Lineage | None) -> Place:
-    place = policy.place(kept, row)
+def _no_memory(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
+    return policy.place(kept, row, known=False)
+
+
+def _no_candidates(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
+    place = policy.place(kept, row, known=known)
     return Place.DROP if place is Place.CANDIDATE else place
 
 
-def _no_revocation(kept: Kept, row: Lineage | None) -> Place:
-    place = policy.place(kept, row)
+def _no_revocation(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
+    place = policy.place(kept, row, known=known)
     return Place.DROP if place is Place.REVOKE else place
 
 
@@ -78,6 +82,7 @@ def _lease_as_long_as_the_window(numbers: RefreshPolicy, provider: Provider) -> 
 
 
 AHEAD = Setting(grace(1800), Faults(2, crash=1, asked=1), forgiving=True)
+COMES_BACK = Setting(STRICT, Faults(2, crash=1, lost=1), rounds=3, shared_disk=False)
 NARROW = Setting(grace(60), Faults(1, crash=1), forgiving=True)
 
 BROKEN = [
@@ -86,6 +91,7 @@ BROKEN = [
     ("a late answer is stored over a lease", WIDE_SLEEP, Rules(place=_over_a_lease), "I2"),
     ("the fast path does not look at the epoch", WIDE_SLEEP, Rules(settles_by_epoch=False), "I2"),
     ("the lease is not checked before sending", SLEEPY, Rules(lease_suffices=_lease_always_suffices), "I2"),
+    ("a token that has had its turn is kept for another", COMES_BACK, Rules(place=_no_memory), "I2"),
     ("a late answer is thrown away", MILD_SLEEP, Rules(place=_no_candidates), "I4"),
     ("a rejection counts although a candidate is kept", MILD_SLEEP, Rules(is_conclusive=_whatever_we_hold), "I4"),
     ("a rejection counts whatever has become of the row", STRICT_OWNER, Rules(is_conclusive=_whatever_the_row), "I6"),

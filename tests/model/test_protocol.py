@@ -40,6 +40,11 @@ def test_a_spool_on_a_machine_that_is_away_costs_nothing_else() -> None:
     _holds(Setting(STRICT, Faults(2, crash=1, pause=1, lost=1), shared_disk=False))
 
 
+def test_a_machine_that_comes_back_with_answers_long_spent_harms_nothing() -> None:
+    """It died between the commit and the mark in its spool; the row has been refreshed twice since."""
+    _holds(Setting(STRICT, Faults(2, crash=1, lost=1), rounds=3, shared_disk=False))
+
+
 def test_an_owner_who_changes_his_mind_twice_is_obeyed() -> None:
     """Reconnect and disconnect, in any order, while a worker has an answer in its hands."""
     _holds(Setting(IDEMPOTENT, Faults(3, pause=1, owner=2), rounds=1, forgiving=True))

@@ -169,7 +169,7 @@ class World:
             yield Move(f"{name} decides to wait: {_said(end)}", False, _with(state, i, _ending(w, end)))
         elif found := self._overlooked(state, i, taken):
             for held in found:
-                state, _ = store.settle_late(self.decisions, self.mode, state, held)
+                state, _ = store.settle_late(self.decisions, self.mode, state, held, holding=taken.epoch)
             mine = _ending(state.workers[i], self.decisions.give_back(taken))
             yield Move(f"{name} brings home what lies in spools: {_tokens(found)}", False, _with(state, i, mine))
         elif self._appeared(state, taken):

@@ -507,9 +507,24 @@ MOVED = ROW._replace(refresh_fp=b"other", version=5)
     ids=str,
 )
 def test_an_answer_goes_where_its_lineage_says(row: Lineage | None, place: Place) -> None:
-    assert policy.place(answer(), row) is place
+    assert policy.place(answer(), row, known=False) is place
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        (MOVED, Place.STORED),  # it was spent, and its successor is here
+        (MOVED._replace(version=4), Place.CANDIDATE),  # no row of that version can have held it
+        (ROW, Place.ROW),  # a refresh token that is not rotated has always been there
+        (MOVED._replace(consent=2), Place.DROP),
+        (MOVED._replace(status=Status.DISCONNECTED), Place.REVOKE),
+    ],
+    ids=str,
+)
+def test_an_answer_that_has_had_its_turn_is_not_kept(row: Lineage, place: Place) -> None:
+    assert policy.place(answer(), row, known=True) is place
 
 
 def test_an_answer_that_a_later_request_undoes_does_not_go_into_the_row() -> None:
-    assert policy.place(answer(fragile=True), ROW) is Place.ROW
-    assert policy.place(answer(fragile=True), ROW._replace(epoch=10)) is Place.CANDIDATE
+    assert policy.place(answer(fragile=True), ROW, known=False) is Place.ROW
+    assert policy.place(answer(fragile=True), ROW._replace(epoch=10), known=False) is Place.CANDIDATE

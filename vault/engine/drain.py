@@ -19,7 +19,7 @@ from vault.claims import Claim, Kept, Quota, Verdict
 from vault.engine.sealing import Prepared
 from vault.engine.supply import Supply
 from vault.engine.tools import Tools
-from vault.engine.writer import Adoption, Condemnation, Work, Writer
+from vault.engine.writer import Adoption, Condemnation, Recovery, Work, Writer
 from vault.errors import CannotOpen, KeyUnavailable, StoreUnavailable
 from vault.metrics import refreshes
 from vault.model import Status
@@ -201,9 +201,7 @@ class Drain:
         found = self._overlooked([claim for claim, _ in wanted if claim.doubt_since and not claim.candidate])
         for claim, provider in wanted:
             if claim.connection_id in found:
-                for kept in found[claim.connection_id]:
-                    self._put(kept, "found")
-                self._put(policy.give_back(claim), "given_back")
+                self._put(Recovery(claim, found[claim.connection_id]), "recovered")
             else:
                 self._load[provider.name] += 1
                 self._ready.append((claim, provider))

@@ -36,6 +36,13 @@ class Adoption(NamedTuple):
     claim: Claim
 
 
+class Recovery(NamedTuple):
+    """Ask for answers that others have left behind to be put into a claimed row, of which nothing has been sent."""
+
+    claim: Claim
+    answers: list[Kept]
+
+
 class Condemnation(NamedTuple):
     """Ask for a grant to be declared dead, if that is conclusive."""
 
@@ -43,7 +50,7 @@ class Condemnation(NamedTuple):
     client_id: str
 
 
-Work = Kept | Verdict | Adoption | Condemnation
+Work = Kept | Verdict | Adoption | Recovery | Condemnation
 
 
 class Writer:
@@ -108,7 +115,7 @@ class Writer:
             for each in together:  # one of them cannot be stored: the others shall not share its fate
                 self._alone(each)
         for work in batch:
-            if isinstance(work, Adoption | Condemnation):
+            if isinstance(work, Adoption | Recovery | Condemnation):
                 self._alone(work)
 
     def _alone(self, work: Work) -> None:
@@ -119,6 +126,8 @@ class Writer:
                 act = partial(self._together, (), [work])
             case Adoption(claim):
                 act = partial(self._adopt, claim)
+            case Recovery():
+                act = partial(self._recover, work)
             case Condemnation():
                 act = partial(self._condemn, work)
         if not self._persist(act):
@@ -166,6 +175,13 @@ class Writer:
                 return
         self._store.settle((), (policy.look_again(self._policy, claim),))
 
+    def _recover(self, asked: Recovery) -> None:
+        """Answers first, under our lease: whoever claims next finds them in the row or beside it."""
+        claim = asked.claim
+        for answer in asked.answers:
+            self.stored += settle_late(self._store, answer, holding=claim.epoch) is Place.ROW
+        self._store.settle((), (policy.give_back(claim),))
+
     def _condemn(self, asked: Condemnation) -> None:
         verdict, claim = asked.verdict, asked.verdict.claim
         if self._store.condemn(verdict, client_id=asked.client_id, spooled=self._spool.holds(claim.connection_id)):
@@ -176,9 +192,9 @@ class Writer:
             self._adopt(claim)
 
 
-def settle_late(store: RefreshStore, kept: Kept) -> Place:
+def settle_late(store: RefreshStore, kept: Kept, *, holding: int | None = None) -> Place:
     """Find the place of an answer that did not fit its row, and say so: late answers are rare and worth a line."""
-    place = store.settle_late(kept)
+    place = store.settle_late(kept, holding=holding)
     late_answers.labels(place.value).inc()
     log.info("refresh.late_answer", connection_id=str(kept.connection_id), place=place.value)
     return place

@@ -16,13 +16,20 @@ from vault.store.engine import Database
 from vault.store.pinned import PinnedConnection
 
 _LOCK = b"""
-SELECT s.epoch, s.lease_until > now() FROM evergrant.schedule s WHERE s.connection_id = %b FOR UPDATE
+SELECT s.epoch, s.lease_until > now() AND s.epoch IS DISTINCT FROM %b::bigint
+  FROM evergrant.schedule s WHERE s.connection_id = %b FOR UPDATE
 """
 _READ = b"""
 SELECT g.status, g.consent, g.refresh_fp, g.version,
        EXISTS (SELECT 1 FROM evergrant.candidate c WHERE c.connection_id = g.connection_id AND c.consent = g.consent)
   FROM evergrant.oauth_grant g WHERE g.connection_id = %b
 """
+_KNOWN = b"""
+SELECT FROM evergrant.audit
+ WHERE connection_id = %b AND event = ANY(%b) AND detail->>'refresh' = encode(%b::bytea, 'hex') LIMIT 1
+"""
+"""The audit is the memory of which tokens a row has held: written in the transaction that stored them."""
+_STORING = ["connection.connected", "connection.reconnected", "oauth.refreshed", "oauth.candidate_adopted"]
 _PUT = b"""
 UPDATE evergrant.oauth_grant
    SET status = %b, reason = NULL, version = %b, data_key_id = %b, refresh_fp = %b, access_envelope = %b,
@@ -81,12 +88,12 @@ class PostgresLateness:
     def __init__(self, database: Database) -> None:
         self._pinned = PinnedConnection(database)
 
-    def settle_late(self, kept: Kept) -> Place:
+    def settle_late(self, kept: Kept, holding: int | None) -> Place:
         """See ``RefreshStore.settle_late``."""
         with self._pinned.session() as connection, connection.transaction():
             cursor = connection.cursor(binary=True)
-            row, _ = _lineage(cursor, kept.connection_id)
-            place = policy.place(kept, row)
+            row, _ = _lineage(cursor, kept.connection_id, holding)
+            place = policy.place(kept, row, known=_known(cursor, kept))
             if place is Place.ROW:
                 _put(cursor, kept, Status.ACTIVE)
                 cursor.execute(_RESCHEDULE, (kept.next_at, kept.connection_id))
@@ -140,15 +147,22 @@ class PostgresLateness:
         self._pinned.close()
 
 
-def _lineage(cursor: psycopg.Cursor[Any], connection_id: UUID) -> tuple[Lineage | None, bool]:
+def _lineage(
+    cursor: psycopg.Cursor[Any], connection_id: UUID, holding: int | None = None
+) -> tuple[Lineage | None, bool]:
     """Lock the schedule row, then read the grant in a statement of its own, which sees what the lock waited for."""
-    lock = cursor.execute(_LOCK, (connection_id,)).fetchone()
+    lock = cursor.execute(_LOCK, (holding, connection_id)).fetchone()
     row = cursor.execute(_READ, (connection_id,)).fetchone()
     if row is None:
         return None, False
     epoch, leased = lock or (0, False)
     status, consent, refresh_fp, version, candidates = row
     return Lineage(Status(status), consent, refresh_fp, version, leased, epoch), candidates
+
+
+def _known(cursor: psycopg.Cursor[Any], kept: Kept) -> bool:
+    """Whether the answer's refresh token is in the row or has been; read under its lock."""
+    return cursor.execute(_KNOWN, (kept.connection_id, _STORING, kept.refresh_fp)).fetchone() is not None
 
 
 def _put(cursor: psycopg.Cursor[Any], kept: Kept, status: Status) -> None:

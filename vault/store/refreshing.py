@@ -42,9 +42,9 @@ class PostgresRefreshStore:
         """See ``RefreshStore.settle``."""
         return self._settling.settle(kept, verdicts)
 
-    def settle_late(self, kept: Kept) -> Place:
+    def settle_late(self, kept: Kept, *, holding: int | None = None) -> Place:
         """See ``RefreshStore.settle_late``."""
-        return self._lateness.settle_late(kept)
+        return self._lateness.settle_late(kept, holding)
 
     def condemn(self, verdict: Verdict, *, client_id: str, spooled: bool) -> bool:
         """See ``RefreshStore.condemn``."""

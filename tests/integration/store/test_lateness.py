@@ -66,6 +66,34 @@ def test_one_waits_beside_a_row_in_other_hands(rows: Rows) -> None:
     assert rows.events(claim.connection_id) == ["oauth.candidate_kept"]
 
 
+def test_one_goes_into_a_row_that_its_finder_holds(rows: Rows) -> None:
+    claim, kept = _late(rows)
+    holder = rows.claim()
+    assert rows.refreshing.settle_late(kept, holding=holder.epoch) is Place.ROW
+    assert rows.of("oauth_grant", claim.connection_id)["refresh_fp"] == kept.refresh_fp
+    assert rows.of("schedule", claim.connection_id)["epoch"] > holder.epoch
+
+
+def test_one_waits_beside_a_row_that_its_finder_no_longer_holds(rows: Rows) -> None:
+    claim, kept = _late(rows)
+    holder = rows.claim()
+    rows.expire_lease(claim.connection_id)
+    rows.claim()
+    assert rows.refreshing.settle_late(kept, holding=holder.epoch) is Place.CANDIDATE
+
+
+def test_one_that_was_there_and_has_been_spent_since_is_not_kept(rows: Rows) -> None:
+    """Its process died between the commit and the mark on its disk, which another process reads much later."""
+    claim = rows.claim(rows.add())
+    kept = answer(claim)
+    rows.refreshing.settle([kept], ())
+    rows.sql("UPDATE evergrant.schedule SET next_at = now()")
+    rows.refreshing.settle([answer(rows.claim())], ())
+    before = rows.everything()
+    assert rows.refreshing.settle_late(kept) is Place.STORED
+    assert rows.everything() == before
+
+
 def test_one_of_a_lineage_that_moved_on_is_kept_and_looked_at_soon(rows: Rows) -> None:
     claim, kept = _late(rows)
     rows.refreshing.settle_late(answer(claim))
