@@ -1,0 +1,110 @@
+"""Connections: read at every ``get()``, written when an owner comes or goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from vault.claims import DataKeyRecord
+from vault.model import Connection, SealedToken
+
+
+class TokenReader(Protocol):
+    """The hot read behind ``get()``."""
+
+    def read(self, connection_id: UUID, *, with_key: bool) -> tuple[SealedToken, DataKeyRecord | None] | None:
+        """One indexed row, with its data key in the same round trip when asked. Raises ``StoreUnavailable``."""
+
+    def read_many(
+        self, connection_ids: Sequence[UUID], *, with_keys: bool
+    ) -> list[tuple[SealedToken, DataKeyRecord | None]]:
+        """The rows that exist among these, in any order, each with its data key when asked."""
+
+
+class NewGrant(NamedTuple):
+    """A consent just given, sealed: the first (or next) lineage of a connection."""
+
+    connection_id: UUID
+    tenant: str
+    owner: str
+    provider: str
+    client: str
+    client_id: str
+    account: str | None
+    requested_scopes: str
+    granted_scopes: str
+    labels: Mapping[str, str]
+    version: int
+    data_key_id: UUID
+    access_envelope: bytes
+    refresh_envelope: bytes | None
+    refresh_fp: bytes | None
+    token_type: str
+    life: timedelta
+    refresh_in: timedelta | None
+    grant_life: timedelta | None
+    age: timedelta = timedelta(0)
+    """Since the code was sent: lives are counted from there."""
+
+
+class ConnectAttempt(NamedTuple):
+    """A connect flow between ``begin`` and ``complete``. The state itself is kept only as a digest."""
+
+    state_digest: bytes
+    tenant: str
+    owner: str
+    provider: str
+    redirect_uri: str
+    return_to: str | None
+    scopes: str
+    browser_digest: bytes | None
+    connection_id: UUID
+    reconnect: bool
+    data_key_id: UUID
+    verifier_envelope: bytes
+    labels: Mapping[str, str]
+
+
+class ConnectionStore(Protocol):
+    """Connections and the flows that make them."""
+
+    def save_attempt(self, attempt: ConnectAttempt, life: timedelta) -> None:
+        """Keep an attempt for ``life``."""
+
+    def take_attempt(self, state_digest: bytes) -> ConnectAttempt | None:
+        """Read and remove an attempt in one step, so that a state is used once; None when unknown or too old."""
+
+    def connect(self, grant: NewGrant) -> Connection | None:
+        """Create the connection, or put a new consent in place of the old one, with schedule and audit, atomically.
+
+        None, and nothing done, when the row has meanwhile reached the version the new grant is sealed for.
+        """
+
+    def grant_version(self, connection_id: UUID) -> int | None:
+        """The version of the grant row, before a reconnect in place."""
+
+    def connection(self, tenant: str, connection_id: UUID) -> Connection | None:
+        """One connection of this tenant."""
+
+    def connections(
+        self,
+        tenant: str,
+        *,
+        owner: str | None,
+        provider: str | None,
+        status: str | None,
+        after: UUID | None,
+        limit: int,
+    ) -> list[Connection]:
+        """Connections of this tenant, ordered by id."""
+
+    def disconnect(self, tenant: str, connection_id: UUID) -> bool:
+        """Take the grant away and hand its tokens to revocation, atomically; False when there is no such connection."""
+
+    def ask(self, tenant: str, connection_id: UUID, *, insist: bool) -> timedelta | None:
+        """Make a connection due now and urgent; returns the wait until its next try, None when there will be none.
+
+        A connection that is backing off keeps its pace unless the caller insists.
+        """

@@ -1,0 +1,101 @@
+"""Keys at rest: the service that wraps them, where they are kept, and their rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from vault.claims import DataKeyRecord
+
+
+class WrappedKey(NamedTuple):
+    """A key under a KEK: what a KMS gave back and what it needs to give the key again."""
+
+    kek_id: str
+    """The KEK in full, version included; never an alias alone."""
+    algorithm: str
+    ciphertext: bytes
+
+
+class TenantKeyRecord(NamedTuple):
+    """A tenant key at rest."""
+
+    id: UUID
+    tenant: str
+    state: str
+    wrapped: WrappedKey
+
+
+class Kms(Protocol):
+    """A key management service holding KEKs."""
+
+    def wrap(self, key: bytes, context: Mapping[str, str]) -> WrappedKey:
+        """Wrap 32 bytes under the KEK in use, bound to ``context``. Raises ``KeyUnavailable``."""
+
+    def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
+        """Give the key back. Raises ``KeyUnavailable``, or ``CannotOpen`` for a wrong context or damaged ciphertext."""
+
+    def describe(self) -> str:
+        """Name the KEK new keys are wrapped under, in full, without any secret. Raises ``KeyUnavailable``."""
+
+
+class KeyStore(Protocol):
+    """Where wrapped keys are kept."""
+
+    def tenant_key(self, key_id: UUID) -> TenantKeyRecord | None:
+        """Read one tenant key."""
+
+    def current_tenant_key(self, tenant: str) -> TenantKeyRecord | None:
+        """Read the tenant key that wraps new data keys."""
+
+    def add_tenant_key(self, record: TenantKeyRecord) -> TenantKeyRecord:
+        """Keep a first tenant key; when another process was quicker, its key is returned and ours forgotten."""
+
+    def data_key(self, key_id: UUID) -> DataKeyRecord | None:
+        """Read one data key."""
+
+    def current_data_key(self, tenant: str, owner: str, provider: str, purpose: str) -> DataKeyRecord | None:
+        """Read the data key that seals new values."""
+
+    def add_data_key(self, record: DataKeyRecord) -> DataKeyRecord:
+        """Keep a first data key of its owner and provider; when another process was quicker, its key is returned."""
+
+
+class SealedGrant(NamedTuple):
+    """Both envelopes of a grant, for re-sealing."""
+
+    connection_id: UUID
+    tenant: str
+    owner: str
+    provider: str
+    version: int
+    data_key_id: UUID
+    access_envelope: bytes | None
+    refresh_envelope: bytes | None
+
+
+class RotationStore(Protocol):
+    """What rotating keys needs of the database, in bounded batches."""
+
+    def tenant_keys_not_under(self, kek_id: str, limit: int) -> list[TenantKeyRecord]:
+        """Tenant keys wrapped by any other KEK: the proof query of a rewrap when it is empty."""
+
+    def rewrap_tenant_key(self, key_id: UUID, old: WrappedKey, new: WrappedKey) -> bool:
+        """Swap the wrapping if it is still ``old``."""
+
+    def data_keys_older_than(self, age: timedelta, limit: int) -> list[DataKeyRecord]:
+        """Current data keys past their age that seal values."""
+
+    def replace_data_key(self, old: DataKeyRecord, new: DataKeyRecord) -> bool:
+        """Make ``new`` current and ``old`` previous, if ``old`` still is current."""
+
+    def grants_under_replaced_keys(self, limit: int) -> list[SealedGrant]:
+        """Grants whose envelopes stand under a data key that is no longer current."""
+
+    def reseal(self, grants: Sequence[tuple[SealedGrant, SealedGrant]]) -> int:
+        """Swap envelopes (old, new) where the row is still what was read; returns how many were."""
+
+    def retire_unused_data_keys(self) -> int:
+        """Mark replaced data keys that nothing refers to any more as retired; returns how many."""

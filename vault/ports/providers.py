@@ -1,0 +1,82 @@
+"""Providers: who they are, what is said to them, and how it travels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from vault.model import Answer
+from vault.outcome import Exchange, Outcome, TokenRequest
+from vault.provider import Client, Provider
+from vault.secret import Secret
+
+
+class Providers(Protocol):
+    """The registry."""
+
+    def get(self, name: str) -> Provider:
+        """Raises ``UnknownProvider``."""
+
+    def all(self) -> Sequence[Provider]:
+        """Every provider that has a client, by name."""
+
+
+class TokenEndpoint(Protocol):
+    """The dialects of providers: how a refresh is asked for, and what an answer means."""
+
+    def refresh_request(
+        self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta, send_within: timedelta
+    ) -> TokenRequest:
+        """The POST that spends a refresh token (RFC 6749, section 6)."""
+
+    def revoke_request(
+        self, provider: Provider, token: Secret, tag: object, deadline: timedelta
+    ) -> TokenRequest | None:
+        """The POST that revokes a token (RFC 7009); None: the provider has no such endpoint."""
+
+    def read(self, provider: Provider, exchange: Exchange) -> Outcome:
+        """What became of a POST."""
+
+
+class Transport(Protocol):
+    """Many POSTs at once on one thread; each is sent once and never again by itself."""
+
+    in_flight: int
+
+    def start(self, request: TokenRequest) -> None:
+        """Begin a POST."""
+
+    def poll(self, timeout: timedelta) -> list[Exchange]:
+        """Drive everything in flight; returns as soon as something ended, or after ``timeout``."""
+
+    def close(self) -> None:
+        """Drop every connection."""
+
+
+class CodeExchange(Protocol):
+    """The flow a person waits in."""
+
+    def authorization(
+        self, provider: Provider, client: Client, redirect_uri: str, scopes: Sequence[str], state: str, verifier: str
+    ) -> str:
+        """The URL to send the owner to."""
+
+    def fetch(self, provider: Provider, client: Client, redirect_uri: str, code: Secret, verifier: Secret) -> Answer:
+        """Exchange a code, once. Raises ``ConnectRefused``."""
+
+
+class Gate(Protocol):
+    """Per client of a provider: how much may be sent now, and whether anything should be."""
+
+    def room(self, provider: Provider) -> int:
+        """How many sends may start now; 0 while the breaker is open."""
+
+    def take(self, provider: Provider, sends: int) -> None:
+        """Count sends against the rate."""
+
+    def succeeded(self, provider: Provider) -> None:
+        """The provider answered as it should."""
+
+    def failed(self, provider: Provider, *, operator: bool, retry_after: timedelta | None) -> None:
+        """It did not; ``operator`` when our own registration was refused."""
