@@ -165,12 +165,12 @@ class FileSpool:
         with self._lock:
             self._write(_frame(_DONE, b""))
 
-    def append(self, kept: Kept) -> None:
+    def append(self, *records: Kept) -> None:
         """See ``Spool.append``. Raises ``OSError`` when the disk takes no more."""
-        record = _frame(_KEPT, encode(kept))
+        frames = b"".join([_frame(_KEPT, encode(kept)) for kept in records])
         with self._lock:
-            self._write(record)
-            self._open.add(_key(kept))
+            self._write(frames)
+            self._open.update(map(_key, records))
             self._unsynced = True
 
     def sync(self) -> None:

@@ -87,8 +87,8 @@ def scan_and_die_after_spooling(environment: Mapping[str, str]) -> None:
     """Die between the disk and the database."""
     append = FileSpool.append
 
-    def sabotaged(self: FileSpool, kept: Kept) -> None:
-        append(self, kept)
+    def sabotaged(self: FileSpool, *records: Kept) -> None:
+        append(self, *records)
         _die()
 
     FileSpool.append = sabotaged  # type: ignore[method-assign]
@@ -99,8 +99,8 @@ def scan_and_sleep_after_spooling(environment: Mapping[str, str]) -> None:
     """Be stopped between the disk and the database, as a machine that is suspended; somebody must end this one."""
     append = FileSpool.append
 
-    def sabotaged(self: FileSpool, kept: Kept) -> None:
-        append(self, kept)
+    def sabotaged(self: FileSpool, *records: Kept) -> None:
+        append(self, *records)
         os.kill(os.getpid(), signal.SIGSTOP)
 
     FileSpool.append = sabotaged  # type: ignore[method-assign]

@@ -69,7 +69,7 @@ class Writer:
         self._sealer = sealer
         self._policy = refresh_policy
         self._monotonic = monotonic
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Work, ...] | None] = SimpleQueue()
         self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="evergrant-writer", daemon=True)
         self.stored = 0
@@ -77,9 +77,9 @@ class Writer:
         """Work given up; answers among it lie in the spool."""
         self._thread.start()
 
-    def put(self, work: Work) -> None:
+    def put(self, *works: Work) -> None:
         """Hand over work."""
-        self._queue.put(work)
+        self._queue.put(works)
 
     def finish(self, patience: timedelta) -> bool:
         """Settle what is left and end; after ``patience`` give up what is not taken. True: all was settled."""
@@ -96,7 +96,7 @@ class Writer:
             batch: list[Work] = []
             item = self._queue.get()
             while item is not None:
-                batch.append(item)
+                batch.extend(item)
                 if len(batch) >= BATCH:
                     break
                 try:

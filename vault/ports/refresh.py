@@ -56,8 +56,8 @@ class Spool(Protocol):
     def check(self) -> None:
         """Raise ``OSError`` when nothing can be written."""
 
-    def append(self, kept: Kept) -> None:
-        """Write a record; it survives the death of this process when this returns."""
+    def append(self, *records: Kept) -> None:
+        """Write records, all or none; they survive the death of this process when this returns."""
 
     def sync(self) -> None:
         """Make everything appended survive a loss of power."""

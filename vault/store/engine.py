@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from vault.errors import ConfigurationError, SchemaOutdated, StoreUnavailable
 from vault.secret import Secret
+from vault.store import arrays
 from vault.store.lane import Lane
 
 SESSION: dict[str, Any] = {
@@ -63,6 +64,7 @@ class Database:
             **SESSION,
         )
         connection.prepared_max = 500
+        arrays.understand(connection)
         return connection
 
     @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vault.claims import Kept, Settled, Verdict
+from vault.store.arrays import Bigints, Byteas, Column, Instants, Integers, Texts, Uuids
 from vault.store.engine import Database
 from vault.store.pinned import PinnedConnection
 
@@ -115,14 +116,33 @@ class PostgresSettling:
         self._pinned.close()
 
 
-_STORED_FIELDS = [n for n, field in enumerate(Kept._fields) if field not in ("tenant", "fragile")]
+_COLUMNS = tuple(
+    (Kept._fields.index(field), column)
+    for field, column in (
+        ("connection_id", Uuids.of),
+        ("epoch", Bigints.of),
+        ("consent", Integers.of),
+        ("parent_fp", Byteas.of),
+        ("parent_version", Bigints.of),
+        ("refresh_fp", Byteas.of),
+        ("data_key_id", Uuids.of),
+        ("access_envelope", Byteas.of),
+        ("refresh_envelope", Byteas.of),
+        ("token_type", Texts.of),
+        ("scopes", Texts.of),
+        ("sent_at", Instants.of),
+        ("expires_at", Instants.of),
+        ("next_at", Instants.of),
+        ("grant_ends_at", Instants.of),
+    )
+)
 """Of an answer what goes into the row: the tenant is the row's own, and a stored answer is not fragile any more."""
 
 
-def _answers(kept: Sequence[Kept]) -> list[list[Any]]:
+def _answers(kept: Sequence[Kept]) -> list[Column]:
     """Columns of a batch, in the order of the statement; rows by id, so that two batches lock in one order."""
-    columns = list(map(list, zip(*sorted(kept, key=_by_id), strict=True)))
-    return [columns[position] for position in _STORED_FIELDS]
+    fields = list(zip(*sorted(kept, key=_by_id), strict=True))
+    return [column(fields[position]) for position, column in _COLUMNS]
 
 
 def _by_id(kept: Kept) -> bytes:
