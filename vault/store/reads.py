@@ -16,7 +16,6 @@ from vault.store.engine import Database
 from vault.store.tables import data_key, oauth_grant
 
 _TOKEN = (
-    oauth_grant.c.connection_id,
     oauth_grant.c.tenant,
     oauth_grant.c.status,
     oauth_grant.c.reason,
@@ -39,6 +38,7 @@ _KEY = (
     data_key.c.wrapped,
 )
 _WIDTH = len(_TOKEN)
+_ID = oauth_grant.c.connection_id
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no annotation here
 
 
@@ -47,13 +47,12 @@ def _compiled(statement: sa.Select[Any], where: str) -> bytes:
     return f"{statement.compile(dialect=_DIALECT)} WHERE {oauth_grant.fullname}.connection_id {where}".encode()
 
 
-_WITH_KEY = sa.select(*_TOKEN, *_KEY).select_from(
-    oauth_grant.join(data_key, data_key.c.id == oauth_grant.c.data_key_id)
-)
+_WITH_KEY = oauth_grant.join(data_key, data_key.c.id == oauth_grant.c.data_key_id)
 READ = _compiled(sa.select(*_TOKEN), "= %b")
-READ_WITH_KEY = _compiled(_WITH_KEY, "= %b")
-READ_MANY = _compiled(sa.select(*_TOKEN), "= ANY(%b)")
-READ_MANY_WITH_KEYS = _compiled(_WITH_KEY, "= ANY(%b)")
+READ_WITH_KEY = _compiled(sa.select(*_TOKEN, *_KEY).select_from(_WITH_KEY), "= %b")
+READ_MANY = _compiled(sa.select(_ID, *_TOKEN), "= ANY(%b)")
+READ_MANY_WITH_KEYS = _compiled(sa.select(_ID, *_TOKEN, *_KEY).select_from(_WITH_KEY), "= ANY(%b)")
+"""What a caller knows is not read back: a UUID costs more to make than any other column."""
 
 
 class PostgresTokens:
@@ -68,8 +67,8 @@ class PostgresTokens:
         if row is None:
             return None
         if with_key:
-            return SealedToken(*row[:_WIDTH]), DataKeyRecord(*row[_WIDTH:])
-        return SealedToken(*row), None
+            return SealedToken(connection_id, *row[:_WIDTH]), DataKeyRecord(*row[_WIDTH:])
+        return SealedToken(connection_id, *row), None
 
     def read_many(
         self, connection_ids: Sequence[UUID], *, with_keys: bool
@@ -78,5 +77,5 @@ class PostgresTokens:
         query = READ_MANY_WITH_KEYS if with_keys else READ_MANY
         rows = self._run(query, (list(connection_ids),), psycopg.Cursor.fetchall)
         if with_keys:
-            return [(SealedToken(*row[:_WIDTH]), DataKeyRecord(*row[_WIDTH:])) for row in rows]
+            return [(SealedToken(*row[: _WIDTH + 1]), DataKeyRecord(*row[_WIDTH + 1 :])) for row in rows]
         return [(SealedToken(*row), None) for row in rows]
