@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from sys import maxsize
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -17,13 +18,13 @@ _State = tuple[V | None, Callable[[], VaultError] | None, float]
 
 
 class Cache(Generic[K, V]):
-    """Values bounded in number and in life. The oldest makes room, unless it was used since its turn last came.
+    """Values bounded in number, in life and in uses. The oldest makes room, unless it was used since its last turn.
 
-    Reading takes no lock. Instants are seconds of ``monotonic``.
+    Reading takes no lock, so that uses are counted nearly exactly. Instants are seconds of ``monotonic``.
     """
 
-    def __init__(self, capacity: int, monotonic: Callable[[], float]) -> None:
-        self._capacity, self._monotonic = capacity, monotonic
+    def __init__(self, capacity: int, monotonic: Callable[[], float], *, uses: int = maxsize) -> None:
+        self._capacity, self._monotonic, self._uses = capacity, monotonic, uses
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._lock = Lock()
 
@@ -31,11 +32,11 @@ class Cache(Generic[K, V]):
         return len(self._entries)
 
     def get(self, key: K) -> V | None:
-        """Return a value whose life has not ended."""
+        """Return a value whose life has not ended and whose uses are not used up."""
         entry = self._entries.get(key)
-        if entry is None or entry.ends <= self._monotonic():
+        if entry is None or entry.uses >= self._uses or entry.ends <= self._monotonic():
             return None
-        entry.used = True
+        entry.uses += 1
         return entry.value
 
     def put(self, key: K, value: V, ends: float) -> V:
@@ -51,18 +52,18 @@ class Cache(Generic[K, V]):
             oldest, entry = next(iter(self._entries.items()))
             if entry.ends > now and len(self._entries) < self._capacity:
                 return
-            if entry.ends > now and entry.used:
-                entry.used = False
+            if entry.ends > now and entry.uses > entry.uses_at_turn:
+                entry.uses_at_turn = entry.uses
                 self._entries.move_to_end(oldest)
             else:
                 del self._entries[oldest]
 
 
 class _Entry(Generic[V]):
-    __slots__ = ("ends", "used", "value")
+    __slots__ = ("ends", "uses", "uses_at_turn", "value")
 
     def __init__(self, value: V, ends: float) -> None:
-        self.value, self.ends, self.used = value, ends, False
+        self.value, self.ends, self.uses, self.uses_at_turn = value, ends, 0, 0
 
 
 class Inquiry(Generic[V]):

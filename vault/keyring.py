@@ -44,6 +44,7 @@ CURRENT: Final = "current"
 
 LIFE: Final = timedelta(minutes=5)
 CAPACITY: Final = 10_000
+USES: Final = 1_000_000
 REFUSAL_LIFE: Final = timedelta(seconds=1)
 """How long a KMS's refusal is repeated without asking again, so that a stampede costs it one call a second and key."""
 
@@ -66,6 +67,7 @@ class Keyring:
         new_id: Callable[[], UUID],
         life: timedelta = LIFE,
         capacity: int = CAPACITY,
+        uses: int = USES,
     ) -> None:
         """Nothing is asked of the KMS or the store yet.
 
@@ -77,10 +79,11 @@ class Keyring:
             new_id: Gives ids nobody has used.
             life: How long an unwrapped key may serve.
             capacity: How many keys of each sort are held at most.
+            uses: How often an unwrapped data key may serve.
         """
         self._kms, self._store = kms, store
         self._monotonic, self._random, self._new_id = monotonic, random, new_id
-        self._life, self._capacity = life.total_seconds(), capacity
+        self._life, self._capacity, self._uses = life.total_seconds(), capacity, uses
         self.forget()
         in_children(self.forget)  # a child must not sit on keys it may never ask for
 
@@ -89,7 +92,7 @@ class Keyring:
         self._lock = Lock()
         self._hits = 0
         self._inquiries: OrderedDict[UUID | str, Inquiry[TenantKey]] = OrderedDict()
-        self._data_keys: Cache[int, DataKey] = Cache(self._capacity, self._monotonic)
+        self._data_keys: Cache[int, DataKey] = Cache(self._capacity, self._monotonic, uses=self._uses)
         self._current: Cache[tuple[str, str, str], UUID] = Cache(self._capacity, self._monotonic)
         self._fingerprint_keys: Cache[str, HMAC] = Cache(self._capacity, self._monotonic)
 

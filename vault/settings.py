@@ -122,6 +122,8 @@ class Settings(BaseModel):
     """How long an unwrapped key is kept, in seconds; this is how long revoking a key takes to work."""
     key_cache_size: int = Field(default=10_000, ge=1)
     """Data keys kept unwrapped in one process."""
+    key_cache_uses: int = Field(default=1_000_000, ge=1)
+    """Uses of an unwrapped data key before it is unwrapped anew."""
     data_key_max_age_days: Annotated[float, Field(gt=0, le=36_600)] = 30.0
     """Age after which a data key is replaced, in days."""
 

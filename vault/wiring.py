@@ -70,11 +70,13 @@ class Wiring:
     @cached_property
     def keyring(self) -> Keyring:
         """Unwrapped keys, and the KMS behind them."""
-        kms, life = open_kms(self._settings.master_key_uri), timedelta(seconds=self._settings.key_cache_life_s)
-        capacity, token = self._settings.key_cache_size, secrets.token_bytes
+        settings = self._settings
         return Keyring(
-            kms, self._keys, monotonic=monotonic, random=token, new_id=uuid.uuid4, life=life, capacity=capacity
-        )
+            open_kms(settings.master_key_uri), self._keys,
+            monotonic=monotonic, random=secrets.token_bytes, new_id=uuid.uuid4,
+            life=timedelta(seconds=settings.key_cache_life_s),
+            capacity=settings.key_cache_size, uses=settings.key_cache_uses,
+        )  # fmt: skip
 
     @cached_property
     def _tools(self) -> Tools:

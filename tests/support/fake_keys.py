@@ -216,10 +216,10 @@ def counting_ids(start: int = 1) -> Callable[[], UUID]:
 class Rig:
     """A keyring over fakes, with a clock in the hand of the test."""
 
-    def __init__(self, *, life: timedelta = timedelta(minutes=5), capacity: int = 10_000) -> None:
+    def __init__(self, *, life: timedelta = timedelta(minutes=5), capacity: int = 10_000, uses: int = 10**9) -> None:
         self.clock, self.kms = Clock(), FakeKms()
         self.keys = FakeKeys(self.clock)
-        self._life, self._capacity = life, capacity
+        self._life, self._capacity, self._uses = life, capacity, uses
         self._random, self._new_id = itertools.count(1), counting_ids()
         self.keyring = self.another_process()
 
@@ -233,6 +233,7 @@ class Rig:
             new_id=self._new_id,
             life=self._life,
             capacity=self._capacity,
+            uses=self._uses,
         )
 
     def _bytes(self, size: int) -> bytes:

@@ -225,6 +225,18 @@ def test_the_cache_is_bounded_and_what_is_used_stays() -> None:
     assert held == [first, *others[-2:]]
 
 
+def test_a_key_that_has_served_often_enough_is_unwrapped_anew() -> None:
+    rig = Rig(uses=3)
+    key = rig.keyring.sealing_key("acme", "ann", "spotify")
+    served = [rig.keyring.cached(key.id) for _ in range(4)]
+    assert served == [key, key, key, None]
+    calls = len(rig.kms.calls)
+    anew = rig.keyring.sealing_key("acme", "ann", "spotify")
+    assert (anew.id, anew is key) == (key.id, False)
+    assert rig.keyring.cached(key.id) is anew
+    assert len(rig.kms.calls) == calls, "its tenant key was at hand"
+
+
 def test_tenants_are_bounded_too() -> None:
     rig = Rig(capacity=2)
     for tenant in ("a", "b", "c", "a", "b", "c"):
