@@ -106,7 +106,9 @@ def call_many(vault: Vault, ids: list[UUID | str]) -> int:
 def connect(vault: Vault) -> Connection:
     """Connect an account, and look at what there is."""
     try:
-        begun = vault.begin("google", owner="ann", return_to="/done", scopes=["read"], labels={"team": "blue"})
+        begun = vault.begin(
+            "google", owner="ann", return_to="/done", scopes=["read"], labels={"team": "blue"}, metadata={}
+        )
         url, state, connection_id = begun
         assert_type(begun.url, str)
         assert_type((url, state, connection_id), tuple[str, str, UUID])
@@ -122,6 +124,8 @@ def connect(vault: Vault) -> Connection:
     assert_type(connection.expires_at, datetime | None)
     assert_type(vault.connections(owner="ann", provider="google", status=Status.ACTIVE), list[Connection])
     assert_type(vault.connection(str(connection_id)), Connection)
+    vault.set_metadata(connection.id, {"region": "eu"})
+    assert_type(vault.metadata(str(connection.id)), dict[str, str])
     vault.disconnect(connection.id)
     return connection
 

@@ -116,6 +116,7 @@ class Vault:
         scopes: Sequence[str] | None = None,
         browser: str | None = None,
         labels: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         reconnect: UUID | str | None = None,
     ) -> ConnectStart:
         """Start connecting an owner's account: send them to ``url``, keep ``state`` in their browser's session.
@@ -127,11 +128,13 @@ class Vault:
             return_to: A path on your site to go to afterwards; handed back by ``complete()``.
             scopes: What to ask for; default: the provider's in the registry.
             browser: A value bound to their browser, such as a session id; ``complete()`` must then bring the same.
-            labels: Words of your own to keep with the connection.
+            labels: Words of your own to keep with the connection, to be seen by whoever may list connections.
+            metadata: Text by text to keep sealed, at most 16 KB; see ``metadata()``. None: what was kept before stays.
             reconnect: A connection of this owner and provider to give a new grant, in place.
 
         Raises:
             UnknownProvider, ConfigurationError, ConnectRefused, UnknownConnection, KeyUnavailable, StoreUnavailable
+            ValueError: The metadata is not text by text, or too long.
         """
         return self._connecting.begin(
             provider,
@@ -141,6 +144,7 @@ class Vault:
             scopes=scopes,
             browser=browser,
             labels=labels or {},
+            metadata=metadata,
             reconnect=None if reconnect is None else _uuid(reconnect),
         )
 
@@ -184,6 +188,23 @@ class Vault:
         """List connections of this tenant by id; ``after`` is the last id of the page before."""
         last = None if after is None else _uuid(after)
         return self._connecting.connections(owner=owner, provider=provider, status=status, after=last, limit=limit)
+
+    def metadata(self, connection_id: UUID | str) -> dict[str, str]:
+        """Open what is kept sealed with a connection: what your app gave, and what its provider's row says to keep.
+
+        Raises ``UnknownConnection``, ``KeyUnavailable``, ``CannotOpen``, ``StoreUnavailable``.
+        """
+        return self._connecting.metadata(_uuid(connection_id))
+
+    def set_metadata(self, connection_id: UUID | str, metadata: Mapping[str, str]) -> None:
+        """Keep this, sealed, in the place of what was kept before.
+
+        Raises:
+            UnknownConnection: There is no such connection, or it was disconnected.
+            ValueError: It is not text by text, or more than 16 KB.
+            KeyUnavailable, StoreUnavailable
+        """
+        self._connecting.set_metadata(_uuid(connection_id), metadata)
 
     def disconnect(self, connection_id: UUID | str) -> None:
         """Take a connection's secrets away at once and have the provider told. Raises ``UnknownConnection``."""

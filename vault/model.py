@@ -102,4 +102,6 @@ class Answer:
     scopes: tuple[str, ...] | None = None
     refresh_expires_in: timedelta | None = None
     account: str | None = None
+    """Whose account it is, where the provider says so in this answer."""
     extra: Mapping[str, str] = field(default_factory=dict)
+    """What else the provider's row says is worth keeping."""

@@ -66,6 +66,10 @@ class Provider:
     """No refresh sooner than this after the last one (Exact Online)."""
     grant_life: timedelta | None = None
     """Absolute life of the grant from consent, when refreshing does not extend it (Spotify)."""
+    account_member: str | None = None
+    """Where the token answer names the account: a member, or a path of members joined by dots."""
+    kept_members: tuple[str, ...] = ()
+    """Members of the token answer that become metadata of the connection (Salesforce's ``instance_url``)."""
     dead_grant_codes: tuple[str, ...] = ("invalid_grant",)
     max_in_flight: int = 512
     rate_per_second: float | None = None

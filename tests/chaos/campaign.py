@@ -131,13 +131,14 @@ def run(plan: Plan, say: Callable[[str], None]) -> Report:
         findings = check(stack.environ, oracle, strict=plan.rotation["mode"] == "strict")
         dead = sum(not oracle.access_token_live(token, at) for at, token in reader.served)
         leaks = search([home.path], except_for={stack.journal})
-        if findings.problems or unsettled or leaks:
-            home.keep()
-            say(f"kept for a look: {home.path}")
-        return Report(
+        report = Report(
             plan, findings, time.monotonic() - started, acts.done, acts.deaths_at_points(), acts.kills,
             len(reader.served), dead, reader.errors, monitor.commands, shown, leaks, unsettled,
         )  # fmt: skip
+        if not report.passed:
+            home.keep()
+            say(f"kept for a look: {home.path}")
+        return report
 
 
 def connect(stack: Stack, count: int) -> list[UUID]:

@@ -13,9 +13,11 @@ import pytest
 from tests.integration.store.rows import HOUR, Rows
 from tests.support.fake_keys import Clock, FakeKeys
 from vault.claims import DataKeyRecord
-from vault.ports import KeyStore, RotationStore, SealedGrant, TenantKeyRecord, WrappedKey
+from vault.ports import KeyStore, RotationStore, SealedRow, TenantKeyRecord, WrappedKey
 
 ZERO = timedelta(0)
+ENVELOPES = (("access_token", b"access"), ("refresh_token", b"refresh"))
+ANEW = (("access_token", b"anew"), ("refresh_token", b"too"))
 
 
 class Keys(KeyStore, RotationStore, Protocol):
@@ -29,10 +31,10 @@ class Bench(Protocol):
     def keys(self) -> Keys:
         """The store."""
 
-    def grant(self, key: DataKeyRecord) -> SealedGrant:
+    def grant(self, key: DataKeyRecord) -> SealedRow:
         """Put a grant under a key."""
 
-    def refresh(self, grant: SealedGrant) -> None:
+    def refresh(self, grant: SealedRow) -> None:
         """Move a grant on to its next version, as a refresh would."""
 
     def age(self, by: timedelta) -> None:
@@ -44,13 +46,13 @@ class FakeBench:
         self._clock = Clock()
         self.keys = self._fake = FakeKeys(self._clock)
 
-    def grant(self, key: DataKeyRecord) -> SealedGrant:
-        grant = SealedGrant(uuid4(), key.tenant, key.owner, key.provider, 1, key.id, b"access", b"refresh")
-        self._fake.grants[grant.connection_id] = grant
+    def grant(self, key: DataKeyRecord) -> SealedRow:
+        grant = SealedRow("oauth_grant", uuid4(), key.tenant, key.owner, key.provider, 1, key.id, ENVELOPES)
+        self._fake.rows[grant.subject] = grant
         return grant
 
-    def refresh(self, grant: SealedGrant) -> None:
-        self._fake.grants[grant.connection_id] = grant._replace(version=grant.version + 1)
+    def refresh(self, grant: SealedRow) -> None:
+        self._fake.rows[grant.subject] = grant._replace(version=grant.version + 1)
 
     def age(self, by: timedelta) -> None:
         self._clock.pass_by(by)
@@ -61,15 +63,15 @@ class PostgresBench:
         self.keys = rows.keys
         self._rows = rows
 
-    def grant(self, key: DataKeyRecord) -> SealedGrant:
-        sealed = {"access_envelope": b"access", "refresh_envelope": b"refresh"}
+    def grant(self, key: DataKeyRecord) -> SealedRow:
+        sealed = {"access_envelope": b"access", "refresh_envelope": b"refresh"}  # as in ENVELOPES
         made = self._rows.grant(key.provider, tenant=key.tenant, owner=key.owner, data_key_id=key.id, **sealed)
         assert self._rows.connections.connect(made)
-        return SealedGrant(made.connection_id, key.tenant, key.owner, key.provider, 1, key.id, b"access", b"refresh")
+        return SealedRow("oauth_grant", made.connection_id, key.tenant, key.owner, key.provider, 1, key.id, ENVELOPES)
 
-    def refresh(self, grant: SealedGrant) -> None:
+    def refresh(self, grant: SealedRow) -> None:
         move = "UPDATE evergrant.oauth_grant SET version = version + 1 WHERE connection_id = %s"
-        self._rows.sql(move, (grant.connection_id,))
+        self._rows.sql(move, (grant.subject,))
 
     def age(self, by: timedelta) -> None:
         older = "UPDATE evergrant.data_key SET created_at = created_at - %s, replaced_at = replaced_at - %s"
@@ -211,17 +213,17 @@ def test_a_data_key_is_replaced_once(keys: Keys) -> None:
     assert keys.data_key(late.id) is None
 
 
-def test_grants_under_replaced_keys_are_found_until_they_are_resealed(bench: Bench) -> None:
+def test_rows_under_replaced_keys_are_found_until_they_are_resealed(bench: Bench) -> None:
     keys = bench.keys
     old = keys.add_data_key(_data_key(keys))
     grants = [bench.grant(old) for _ in range(3)]
-    assert keys.grants_under_replaced_keys(10) == []
+    assert keys.rows_under_replaced_keys(10) == []
     new = _replaced(keys, old)
-    assert sorted(keys.grants_under_replaced_keys(10)) == sorted(grants)
-    assert len(keys.grants_under_replaced_keys(2)) == 2
-    resealed = [(g, g._replace(data_key_id=new.id, access_envelope=b"anew", refresh_envelope=b"too")) for g in grants]
+    assert sorted(keys.rows_under_replaced_keys(10)) == sorted(grants)
+    assert len(keys.rows_under_replaced_keys(2)) == 2
+    resealed = [(g, g._replace(data_key_id=new.id, envelopes=ANEW)) for g in grants]
     assert keys.reseal(resealed) == 3
-    assert keys.grants_under_replaced_keys(10) == []
+    assert keys.rows_under_replaced_keys(10) == []
 
 
 def test_a_grant_that_moved_on_or_was_resealed_before_is_left_alone(bench: Bench) -> None:
@@ -229,11 +231,11 @@ def test_a_grant_that_moved_on_or_was_resealed_before_is_left_alone(bench: Bench
     old = keys.add_data_key(_data_key(keys))
     moved, done, left = bench.grant(old), bench.grant(old), bench.grant(old)
     new = _replaced(keys, old)
-    swap = {g: g._replace(data_key_id=new.id, access_envelope=b"anew") for g in (moved, done, left)}
+    swap = {g: g._replace(data_key_id=new.id, envelopes=ANEW) for g in (moved, done, left)}
     bench.refresh(moved)
     assert keys.reseal([(done, swap[done])]) == 1
     assert keys.reseal(list(swap.items())) == 1
-    assert [g.connection_id for g in keys.grants_under_replaced_keys(10)] == [moved.connection_id]
+    assert [g.subject for g in keys.rows_under_replaced_keys(10)] == [moved.subject]
 
 
 def test_a_replaced_key_is_retired_when_nothing_stands_or_can_come_home_under_it(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from vault.claims import DataKeyRecord
 from vault.errors import CannotOpen, KeyUnavailable, VaultError
 from vault.keyring import Keyring
-from vault.ports import SealedGrant, TenantKeyRecord, WrappedKey
+from vault.ports import SealedRow, TenantKeyRecord, WrappedKey
 
 
 class Clock:
@@ -96,7 +96,7 @@ class FakeKeys:
         self.tenant_keys: dict[UUID, TenantKeyRecord] = {}
         self.data_keys: dict[UUID, DataKeyRecord] = {}
         self.made_at: dict[UUID, float] = {}
-        self.grants: dict[UUID, SealedGrant] = {}
+        self.rows: dict[UUID, SealedRow] = {}
         self.reads: list[str] = []
         self.calls_left: int | None = None
         """So many calls are answered, then the process is killed; None: it lives."""
@@ -178,23 +178,23 @@ class FakeKeys:
             self.made_at[new.id] = self._clock()
             return True
 
-    def grants_under_replaced_keys(self, limit: int) -> list[SealedGrant]:
-        self._call("grants_under_replaced_keys")
+    def rows_under_replaced_keys(self, limit: int) -> list[SealedRow]:
+        self._call("rows_under_replaced_keys")
         with self._lock:
-            return [g for g in self.grants.values() if self.data_keys[g.data_key_id].state == "previous"][:limit]
+            return [g for g in self.rows.values() if self.data_keys[g.data_key_id].state == "previous"][:limit]
 
-    def reseal(self, grants: Sequence[tuple[SealedGrant, SealedGrant]]) -> int:
+    def reseal(self, rows: Sequence[tuple[SealedRow, SealedRow]]) -> int:
         self._call("reseal")
         self.before_swap()
         with self._lock:
-            fitting = [(old, new) for old, new in grants if self.grants[old.connection_id] == old]
-            self.grants.update({new.connection_id: new for _, new in fitting})
+            fitting = [(old, new) for old, new in rows if self.rows[old.subject] == old]
+            self.rows.update({new.subject: new for _, new in fitting})
             return len(fitting)
 
     def retire_unused_data_keys(self) -> int:
         self._call("retire_unused_data_keys")
         with self._lock:
-            used = {g.data_key_id for g in self.grants.values()}
+            used = {g.data_key_id for g in self.rows.values()}
             unused = [r for r in self.data_keys.values() if r.state == "previous" and r.id not in used]
             self.data_keys.update({r.id: r._replace(state="retired") for r in unused})
             return len(unused)

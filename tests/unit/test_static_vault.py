@@ -37,7 +37,17 @@ def test_it_remembers_what_it_was_asked_to_do() -> None:
     assert (vault.enqueued, vault.rejected) == ([connection_id], [connection_id])
 
 
-@pytest.mark.parametrize("name", ["get", "get_many", "enqueue", "report_rejected", "connection"])
+def test_it_keeps_metadata() -> None:
+    vault = StaticVault()
+    connection_id = vault.add("salesforce", owner="user-17", access_token="at-1")
+    assert vault.metadata(connection_id) == {}
+    vault.set_metadata(str(connection_id), {"instance_url": "https://na1.example"})
+    assert vault.metadata(connection_id) == {"instance_url": "https://na1.example"}
+
+
+@pytest.mark.parametrize(
+    "name", ["get", "get_many", "enqueue", "report_rejected", "connection", "metadata", "set_metadata"]
+)
 def test_its_calls_are_the_vaults(name: str) -> None:
     """An app that runs against the one runs against the other."""
     assert inspect.signature(getattr(StaticVault, name)) == inspect.signature(getattr(Vault, name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -14,12 +15,15 @@ from vault.envelope import DataKey, context, open_envelope, seal
 from vault.keyring import CURRENT, Keyring
 from vault.model import Answer
 from vault.policy import RefreshPolicy
-from vault.ports import NewGrant
+from vault.ports import NewGrant, SealedMetadata
 from vault.provider import Provider, Rotation
 from vault.secret import Secret
 
 ACCESS_TOKEN = "access_token"  # the name of a field
 REFRESH_TOKEN = "refresh_token"  # the name of a field
+METADATA = "metadata"
+LARGEST_METADATA = 16 * 1024
+"""Bytes of metadata, as JSON."""
 
 
 def share_of(connection_id: UUID) -> float:
@@ -113,6 +117,21 @@ class Sealer:
             envelopes.append(seal(key, open_envelope(key, envelope, bound, kept.version), bound, version))
         return kept._replace(parent_version=version - 1, access_envelope=envelopes[0], refresh_envelope=envelopes[1])
 
+    def metadata(
+        self, tenant: str, owner: str, provider: str, connection_id: UUID, version: int, metadata: Mapping[str, str]
+    ) -> SealedMetadata:
+        """Seal what is kept with a connection. Raises ``KeyUnavailable``."""
+        key = self._keyring.sealing_key(tenant, owner, provider)
+        envelope = seal(key, written(metadata), context(tenant, connection_id, METADATA), version)
+        return SealedMetadata(connection_id, version, key.id, envelope)
+
+    def open_metadata(self, tenant: str, sealed: SealedMetadata) -> dict[str, str]:
+        """Open it again. Raises ``KeyUnavailable``, ``CannotOpen``."""
+        key = self._keyring.opening_key(sealed.data_key_id)
+        return read(
+            open_envelope(key, sealed.envelope, context(tenant, sealed.connection_id, METADATA), sealed.version)
+        )
+
     def first(self, grant: NewGrant, answer: Answer) -> NewGrant:
         """Seal the tokens of a new consent into ``grant``, whose other fields are given. Raises ``KeyUnavailable``."""
         key = self._keyring.sealing_key(grant.tenant, grant.owner, grant.provider)
@@ -129,3 +148,23 @@ class Sealer:
             refresh_envelope=seal(key, text.encode(), refresh, grant.version),
             refresh_fp=self._keyring.fingerprint(grant.tenant, grant.connection_id, text),
         )
+
+
+def written(metadata: Mapping[str, str]) -> bytes:
+    """Return metadata as it is sealed.
+
+    Raises:
+        ValueError: it is not text by text, or more than ``LARGEST_METADATA``.
+    """
+    if not all(isinstance(part, str) for pair in metadata.items() for part in pair):
+        raise ValueError("metadata is text by text")
+    text = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":")).encode()
+    if len(text) > LARGEST_METADATA:
+        raise ValueError(f"metadata is {len(text)} bytes long; at most {LARGEST_METADATA} are kept")
+    return text
+
+
+def read(text: bytes) -> dict[str, str]:
+    """Return metadata that was opened."""
+    found: dict[str, str] = json.loads(text)
+    return found

@@ -37,6 +37,8 @@ OPERATOR_FAILURES = frozenset({"certificate", "refused_uri"})
 """Ends without an answer that only the operator can mend."""
 CODE_LENGTH = 64
 """A code from outside is cut to this before it is stored as a reason."""
+LONGEST_MEMBER = 2048
+"""Characters of a member that is kept; a longer one is not what it was thought to be."""
 LONGEST_LIFE = timedelta(days=3650)
 _FORM = re.compile(rb"[A-Za-z0-9_.~%+=&*-]+")
 
@@ -121,8 +123,25 @@ def _success(provider: Provider, document: dict[str, Any]) -> Outcome:
             token_type=token_type if _is_text(token_type) else "Bearer",
             scopes=_scopes(provider, scope),
             refresh_expires_in=seconds(document.get("refresh_token_expires_in")),
+            account=_member(document, provider.account_member) if provider.account_member else None,
+            extra=_kept(provider, document) if provider.kept_members else {},
         )
     )
+
+
+def _kept(provider: Provider, document: dict[str, Any]) -> dict[str, str]:
+    found = {name: _member(document, name) for name in provider.kept_members}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _member(document: object, path: str) -> str | None:
+    """Return a member as text: a path of names joined by dots leads to it; None when it is no text or number."""
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    if isinstance(document, bool) or not isinstance(document, (str, int)):
+        return None
+    text = str(document)
+    return text if _is_text(text) and len(text) <= LONGEST_MEMBER else None
 
 
 def _scopes(provider: Provider, scope: object) -> tuple[str, ...] | None:

@@ -37,6 +37,8 @@ class _Row(BaseModel):
     default_life_s: float = Field(default=3600, gt=0, le=LONGEST_S)
     earliest_refresh_s: float = Field(default=0, ge=0, le=LONGEST_S)
     grant_life_s: float | None = Field(default=None, gt=0, le=LONGEST_S)
+    account_member: str | None = None
+    kept_members: tuple[str, ...] = ()
     dead_grant_codes: tuple[str, ...] = ("invalid_grant",)
     max_in_flight: int = Field(default=512, ge=1)
     rate_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)

@@ -3,8 +3,8 @@
 All of them raise ``vault.errors`` only. An adapter that talks to a server has bounded time-outs of its own.
 """
 
-from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, TokenReader
-from vault.ports.keys import KeyStore, Kms, RotationStore, SealedGrant, TenantKeyRecord, WrappedKey
+from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
+from vault.ports.keys import KeyStore, Kms, RotationStore, SealedRow, TenantKeyRecord, WrappedKey
 from vault.ports.providers import CodeExchange, Gate, Providers, TokenEndpoint, Transport
 from vault.ports.refresh import Doorbell, Orphan, RefreshStore, Spool
 from vault.ports.upkeep import CleanupStore, RevocationStore
@@ -24,7 +24,8 @@ __all__ = [
     "RefreshStore",
     "RevocationStore",
     "RotationStore",
-    "SealedGrant",
+    "SealedMetadata",
+    "SealedRow",
     "Spool",
     "TenantKeyRecord",
     "TokenEndpoint",

@@ -23,6 +23,15 @@ class TokenReader(Protocol):
         """The rows that exist among these, in any order, each with its data key when asked."""
 
 
+class SealedMetadata(NamedTuple):
+    """What an app, and its provider's answer, keep with a connection."""
+
+    connection_id: UUID
+    version: int
+    data_key_id: UUID
+    envelope: bytes
+
+
 class NewGrant(NamedTuple):
     """A consent just given, sealed: the first (or next) lineage of a connection."""
 
@@ -47,6 +56,8 @@ class NewGrant(NamedTuple):
     grant_life: timedelta | None
     age: timedelta = timedelta(0)
     """Since the code was sent: lives are counted from there."""
+    metadata: SealedMetadata | None = None
+    """Takes the place of what was kept before; None: that stays."""
 
 
 class ConnectAttempt(NamedTuple):
@@ -65,6 +76,7 @@ class ConnectAttempt(NamedTuple):
     data_key_id: UUID
     verifier_envelope: bytes
     labels: Mapping[str, str]
+    metadata_envelope: bytes | None
 
 
 class ConnectionStore(Protocol):
@@ -79,7 +91,7 @@ class ConnectionStore(Protocol):
     def connect(self, grant: NewGrant) -> Connection | None:
         """Create the connection, or put a new consent in place of the old one, with schedule and audit, atomically.
 
-        None, and nothing done, when the row has meanwhile reached the version the new grant is sealed for.
+        None, and nothing done, when a row has meanwhile reached the version the new grant, or metadata, is sealed for.
         """
 
     def grant_version(self, connection_id: UUID) -> int | None:
@@ -99,6 +111,12 @@ class ConnectionStore(Protocol):
         limit: int,
     ) -> list[Connection]:
         """Connections of this tenant, ordered by id."""
+
+    def metadata(self, tenant: str, connection_id: UUID) -> SealedMetadata | None:
+        """What is kept with a connection of this tenant; None: nothing."""
+
+    def put_metadata(self, tenant: str, metadata: SealedMetadata) -> bool:
+        """Put it in the place of the version before; False when that is not there, or the connection has ended."""
 
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """Take the grant away and hand its tokens to revocation, atomically; False when there is no such connection."""

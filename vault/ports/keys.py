@@ -63,17 +63,19 @@ class KeyStore(Protocol):
         """Keep a first data key of its owner and provider; when another process was quicker, its key is returned."""
 
 
-class SealedGrant(NamedTuple):
-    """Both envelopes of a grant, for re-sealing."""
+class SealedRow(NamedTuple):
+    """What one row holds under a data key, for re-sealing."""
 
-    connection_id: UUID
+    table: str
+    subject: UUID
+    """The row's id, to which its envelopes are bound."""
     tenant: str
     owner: str
     provider: str
     version: int
     data_key_id: UUID
-    access_envelope: bytes | None
-    refresh_envelope: bytes | None
+    envelopes: tuple[tuple[str, bytes | None], ...]
+    """By field, each in its own place; None: there is no such value."""
 
 
 class RotationStore(Protocol):
@@ -91,10 +93,10 @@ class RotationStore(Protocol):
     def replace_data_key(self, old: DataKeyRecord, new: DataKeyRecord) -> bool:
         """Make ``new`` current and ``old`` previous, if ``old`` still is current."""
 
-    def grants_under_replaced_keys(self, limit: int) -> list[SealedGrant]:
-        """Grants whose envelopes stand under a data key that is no longer current."""
+    def rows_under_replaced_keys(self, limit: int) -> list[SealedRow]:
+        """Rows whose envelopes stand under a data key that is no longer current."""
 
-    def reseal(self, grants: Sequence[tuple[SealedGrant, SealedGrant]]) -> int:
+    def reseal(self, rows: Sequence[tuple[SealedRow, SealedRow]]) -> int:
         """Swap envelopes (old, new) where the row is still what was read; returns how many were."""
 
     def retire_unused_data_keys(self) -> int:

@@ -11,14 +11,14 @@ from typing import NamedTuple
 from uuid import UUID
 
 from vault import policy
-from vault.engine.sealing import Sealer, share_of
+from vault.engine.sealing import METADATA, Sealer, read, share_of, written
 from vault.envelope import context, open_envelope, seal
 from vault.errors import ConfigurationError, ConnectRefused, UnknownConnection
 from vault.jobs import Refresh
 from vault.keyring import Keyring
-from vault.model import Answer, Connection
+from vault.model import Answer, Connection, Status
 from vault.policy import RefreshPolicy
-from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Doorbell, NewGrant, Providers
+from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Doorbell, NewGrant, Providers, SealedMetadata
 from vault.provider import Client, Provider
 from vault.secret import Secret
 
@@ -80,6 +80,7 @@ class Connecting:
         scopes: Sequence[str] | None,
         browser: str | None,
         labels: Mapping[str, str],
+        metadata: Mapping[str, str] | None,
         reconnect: UUID | None,
     ) -> ConnectStart:
         """Start a flow; see ``Vault.begin``."""
@@ -94,6 +95,7 @@ class Connecting:
         wanted = tuple(scopes) if scopes is not None else provider.scopes
         state, verifier = self._new_token(), self._new_token()
         connection_id = reconnect or self._new_id()
+        kept = None if metadata is None else written(metadata)
         key = self._keyring.sealing_key(self._tenant, FLOW_OWNER, provider.name)
         attempt = ConnectAttempt(
             _digest(state),
@@ -109,6 +111,7 @@ class Connecting:
             key.id,
             seal(key, verifier.encode(), context(self._tenant, connection_id, VERIFIER), 0),
             labels,
+            None if kept is None else seal(key, kept, context(self._tenant, connection_id, METADATA), 0),
         )
         self._store.save_attempt(attempt, ATTEMPT_LIFE)
         url = self._exchange.authorization(provider, _client(provider), redirect, wanted, state, verifier)
@@ -145,19 +148,41 @@ class Connecting:
         return replace(connection, return_to=attempt.return_to)
 
     def _verifier(self, attempt: ConnectAttempt) -> Secret:
+        return Secret(self._opened(attempt, VERIFIER, attempt.verifier_envelope).decode())
+
+    def _opened(self, attempt: ConnectAttempt, field: str, envelope: bytes) -> bytes:
         key = self._keyring.opening_key(attempt.data_key_id)
-        bound = context(attempt.tenant, attempt.connection_id, VERIFIER)
-        return Secret(open_envelope(key, attempt.verifier_envelope, bound, 0).decode())
+        return open_envelope(key, envelope, context(attempt.tenant, attempt.connection_id, field), 0)
 
     def _save(self, provider: Provider, attempt: ConnectAttempt, answer: Answer, sent_at: float) -> Connection:
         """Seal and store; again when a refresh in flight moved the row's version on meanwhile: the new consent wins."""
         for _ in range(SAVE_TRIES):
             version = (self._store.grant_version(attempt.connection_id) or 0) + 1
             grant = self._sealer.first(self._grant(provider, attempt, answer, version), answer)
+            grant = grant._replace(metadata=self._metadata(attempt, answer))
             grant = grant._replace(age=timedelta(seconds=self._monotonic() - sent_at))
             if (connection := self._store.connect(grant)) is not None:
                 return connection
         raise ConnectRefused("busy", "the connection changes too fast; start the flow again")
+
+    def _metadata(self, attempt: ConnectAttempt, answer: Answer) -> SealedMetadata | None:
+        """Seal what the app gave, or had given before, together with what the provider's answer says."""
+        given = attempt.metadata_envelope
+        if given is None and not answer.extra:
+            return None
+        before = self._store.metadata(attempt.tenant, attempt.connection_id)
+        if given is not None:
+            metadata = read(self._opened(attempt, METADATA, given))
+        else:
+            metadata = {} if before is None else self._sealer.open_metadata(attempt.tenant, before)
+        return self._sealer.metadata(
+            attempt.tenant,
+            attempt.owner,
+            attempt.provider,
+            attempt.connection_id,
+            1 if before is None else before.version + 1,
+            {**metadata, **answer.extra},
+        )
 
     def _grant(self, provider: Provider, attempt: ConnectAttempt, answer: Answer, version: int) -> NewGrant:
         life = answer.expires_in or provider.default_life
@@ -197,6 +222,27 @@ class Connecting:
                 raise UnknownConnection(connection_id)
             return
         self._doorbell.ring(Refresh.task, Refresh.lane, str(connection_id))
+
+    def metadata(self, connection_id: UUID) -> dict[str, str]:
+        """Open what is kept with a connection; see ``Vault.metadata``."""
+        sealed = self._store.metadata(self._tenant, connection_id)
+        if sealed is None:
+            self.connection(connection_id)
+            return {}
+        return self._sealer.open_metadata(self._tenant, sealed)
+
+    def set_metadata(self, connection_id: UUID, metadata: Mapping[str, str]) -> None:
+        """Keep something else; see ``Vault.set_metadata``. The last of several at a time wins."""
+        written(metadata)
+        while True:
+            known = self.connection(connection_id)
+            if known.status is Status.DISCONNECTED:
+                raise UnknownConnection(connection_id)
+            before = self._store.metadata(self._tenant, connection_id)
+            version = 1 if before is None else before.version + 1
+            sealed = self._sealer.metadata(self._tenant, known.owner, known.provider, connection_id, version, metadata)
+            if self._store.put_metadata(self._tenant, sealed):
+                return
 
     def connection(self, connection_id: UUID) -> Connection:
         """Read one connection. Raises ``UnknownConnection``."""

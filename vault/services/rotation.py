@@ -18,7 +18,7 @@ from vault.claims import DataKeyRecord
 from vault.envelope import DataKey, context, open_envelope, seal
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.keyring import Keyring
-from vault.ports import RotationStore, SealedGrant, TenantKeyRecord
+from vault.ports import RotationStore, SealedRow, TenantKeyRecord
 
 log = structlog.get_logger(__name__)
 
@@ -27,12 +27,9 @@ BATCH: Final = 200
 OUTAGE: Final = 3
 """So many tenants in a row whose KEK does not answer are an outage: the run ends, to be tried again later."""
 KEYS_ASIDE: Final = 10_000
-GRANTS_ASIDE: Final = 1_000
+ROWS_ASIDE: Final = 1_000
 """So many rows that cannot be done end a run: they are read again with every batch, and somebody must look at them."""
 PROOF_LIMIT: Final = 1_000
-
-ACCESS_TOKEN: Final = "access_token"
-REFRESH_TOKEN: Final = "refresh_token"
 
 R = TypeVar("R")
 
@@ -42,12 +39,12 @@ class Progress(NamedTuple):
 
     keys: int = 0
     """Tenant keys rewrapped, or data keys replaced."""
-    grants: int = 0
-    """Grants re-sealed under a new data key."""
+    rows: int = 0
+    """Rows re-sealed under a new data key: grants, and metadata of connections."""
     cannot_open: int = 0
-    """Keys and grants that are damaged or not what their row says: an integrity alarm. They were left as they are."""
+    """Keys and rows that are damaged or not what their row says: an integrity alarm. They were left as they are."""
     refused: int = 0
-    """Keys and grants whose KEK could not be had. They were left as they are, for a later run."""
+    """Keys and rows whose KEK could not be had. They were left as they are, for a later run."""
 
 
 Report = Callable[[Progress], object]
@@ -102,7 +99,7 @@ class KeyRotation:
     ) -> int:
         """Replace data keys past an age, and re-seal what stands under replaced ones, also what an earlier run left.
 
-        Grants keep their version: re-sealing changes nothing that a refresh compares. A grant that cannot be opened
+        Rows keep their version: re-sealing changes nothing that a refresh compares. A row that cannot be opened
         stays as it is; it is counted and logged, and the run goes on.
 
         Args:
@@ -120,7 +117,7 @@ class KeyRotation:
         run = _Run(progress)
         aged = partial(self._aged, older_than, self._monotonic())
         keys = _Rows(lambda n: self._store.data_keys_older_than(aged(), n), lambda key: key.id, KEYS_ASIDE)
-        grants = _Rows(self._store.grants_under_replaced_keys, _generation, GRANTS_ASIDE)
+        rows = _Rows(self._store.rows_under_replaced_keys, _generation, ROWS_ASIDE)
         while batch := keys.batch(None if limit is None else limit - run.done.keys):
             for key in batch:
                 if run.attempt(key.tenant, partial(self._replace, key)):
@@ -128,10 +125,10 @@ class KeyRotation:
                 else:
                     keys.set_aside(key)
             run.report()
-            self._reseal(grants, run)  # while the keys of this batch, old and new, are at hand
-        self._reseal(grants, run)
+            self._reseal(rows, run)  # while the keys of this batch, old and new, are at hand
+        self._reseal(rows, run)
         self._store.retire_unused_data_keys()
-        run.end("data_keys_rotated", keys.exhausted or grants.exhausted)
+        run.end("data_keys_rotated", keys.exhausted or rows.exhausted)
         return run.done.keys
 
     def _aged(self, older_than: timedelta, started: float) -> timedelta:
@@ -151,36 +148,33 @@ class KeyRotation:
         self._keyring.make_current(new)
         return True
 
-    def _reseal(self, grants: _Rows[SealedGrant], run: _Run) -> None:
-        while batch := grants.batch():
+    def _reseal(self, rows: _Rows[SealedRow], run: _Run) -> None:
+        while batch := rows.batch():
             pairs = []
-            for grant in batch:
-                resealed = run.attempt(grant.tenant, partial(self._resealed, grant))
+            for row in batch:
+                resealed = run.attempt(row.tenant, partial(self._resealed, row))
                 if resealed is None:
-                    grants.set_aside(grant)
+                    rows.set_aside(row)
                 else:
-                    pairs.append((grant, resealed))
+                    pairs.append((row, resealed))
             swapped = self._store.reseal(pairs) if pairs else 0
             if swapped < len(
                 pairs
             ):  # a refresh was quicker; what it wrote is another generation and comes back as such
-                for grant, _ in pairs:
-                    grants.set_aside(grant)
-            run.add(grants=swapped)
+                for row, _ in pairs:
+                    rows.set_aside(row)
+            run.add(rows=swapped)
             run.report()
 
-    def _resealed(self, grant: SealedGrant) -> SealedGrant:
-        old, new = self._keyring.opening_key(grant.data_key_id), self._sealing_key(grant)
-        return grant._replace(
-            data_key_id=new.id,
-            access_envelope=_under(new, old, grant, ACCESS_TOKEN, grant.access_envelope),
-            refresh_envelope=_under(new, old, grant, REFRESH_TOKEN, grant.refresh_envelope),
-        )
+    def _resealed(self, row: SealedRow) -> SealedRow:
+        old, new = self._keyring.opening_key(row.data_key_id), self._sealing_key(row)
+        resealed = tuple((field, _under(new, old, row, field, envelope)) for field, envelope in row.envelopes)
+        return row._replace(data_key_id=new.id, envelopes=resealed)
 
-    def _sealing_key(self, grant: SealedGrant) -> DataKey:
-        key = self._keyring.sealing_key(grant.tenant, grant.owner, grant.provider)
-        if key.id == grant.data_key_id:  # replaced by another process, and our cache does not know yet
-            key = self._keyring.current_key(grant.tenant, grant.owner, grant.provider)
+    def _sealing_key(self, row: SealedRow) -> DataKey:
+        key = self._keyring.sealing_key(row.tenant, row.owner, row.provider)
+        if key.id == row.data_key_id:  # replaced by another process, and our cache does not know yet
+            key = self._keyring.current_key(row.tenant, row.owner, row.provider)
         return key
 
 
@@ -236,9 +230,9 @@ class _Run:
         self._silent_tenants.clear()
         return result
 
-    def add(self, *, keys: int = 0, grants: int = 0, cannot_open: int = 0, refused: int = 0) -> None:
+    def add(self, *, keys: int = 0, rows: int = 0, cannot_open: int = 0, refused: int = 0) -> None:
         """Count."""
-        more = (keys, grants, cannot_open, refused)
+        more = (keys, rows, cannot_open, refused)
         self.done = Progress(*(had + got for had, got in zip(self.done, more, strict=True)))
 
     def report(self) -> None:
@@ -253,12 +247,12 @@ class _Run:
             raise self._unanswered
 
 
-def _generation(grant: SealedGrant) -> Hashable:
-    return grant.connection_id, grant.version, grant.data_key_id
+def _generation(row: SealedRow) -> Hashable:
+    return row.table, row.subject, row.version, row.data_key_id
 
 
-def _under(new: DataKey, old: DataKey, grant: SealedGrant, field: str, envelope: bytes | None) -> bytes | None:
+def _under(new: DataKey, old: DataKey, row: SealedRow, field: str, envelope: bytes | None) -> bytes | None:
     if envelope is None:
         return None
-    bound_to = context(grant.tenant, grant.connection_id, field)
-    return seal(new, open_envelope(old, envelope, bound_to, grant.version), bound_to, grant.version)
+    bound_to = context(row.tenant, row.subject, field)
+    return seal(new, open_envelope(old, envelope, bound_to, row.version), bound_to, row.version)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from vault.model import Connection, Status
-from vault.ports import ConnectAttempt, NewGrant
+from vault.ports import ConnectAttempt, NewGrant, SealedMetadata
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.tables import (
@@ -20,6 +20,7 @@ from vault.store.tables import (
     candidate,
     connect_attempt,
     connection,
+    connection_metadata,
     oauth_grant,
     revocation,
     schedule,
@@ -93,7 +94,8 @@ class PostgresConnections:
         with self._database.begin() as transaction:
             transaction.execute(_connection_row(grant))
             transaction.execute(_schedule_row(grant))
-            if transaction.scalar(_grant_row(grant)) is None:
+            fits = transaction.scalar(_grant_row(grant)) is not None
+            if not fits or (grant.metadata is not None and transaction.scalar(_metadata_row(grant.metadata)) is None):
                 transaction.rollback()
                 return None
             transaction.execute(candidate.delete().where(candidate.c.connection_id == grant.connection_id))
@@ -137,6 +139,37 @@ class PostgresConnections:
             wanted = wanted.where(connection.c.id > after)
         with self._database.begin() as transaction:
             return [_connection(row) for row in transaction.execute(wanted)]
+
+    def metadata(self, tenant: str, connection_id: UUID) -> SealedMetadata | None:
+        """See ``ConnectionStore.metadata``."""
+        kept = connection_metadata.c
+        wanted = (
+            sa.select(kept.connection_id, kept.version, kept.data_key_id, kept.envelope)
+            .join_from(connection_metadata, connection)
+            .where(kept.connection_id == connection_id, connection.c.tenant == tenant)
+        )
+        with self._database.begin() as transaction:
+            row = transaction.execute(wanted).one_or_none()
+        return SealedMetadata(*row) if row else None
+
+    def put_metadata(self, tenant: str, metadata: SealedMetadata) -> bool:
+        """See ``ConnectionStore.put_metadata``; the grant's lock keeps it from coming after a disconnect."""
+        alive = (
+            sa.select(oauth_grant.c.connection_id)
+            .where(
+                oauth_grant.c.connection_id == metadata.connection_id,
+                oauth_grant.c.tenant == tenant,
+                oauth_grant.c.status != Status.DISCONNECTED,
+            )
+            .with_for_update(key_share=True)
+        )
+        with self._database.begin() as transaction:
+            if transaction.scalar(alive) is None or transaction.scalar(_metadata_row(metadata)) is None:
+                return False
+            detail = {"version": metadata.version}
+            event = audit_row(tenant, "connection.metadata_changed", metadata.connection_id, detail)
+            transaction.execute(audit.insert().values(event))
+            return True
 
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """See ``ConnectionStore.disconnect``."""
@@ -220,7 +253,19 @@ def _forget(transaction: sa.Connection, connection_id: UUID) -> None:
             refresh_fp=None,
         )
     )
-    transaction.execute(candidate.delete().where(candidate.c.connection_id == connection_id))
+    for table in (candidate, connection_metadata):
+        transaction.execute(table.delete().where(table.c.connection_id == connection_id))
+
+
+def _metadata_row(metadata: SealedMetadata) -> Any:
+    """The next version takes the place of the one before, and no other one's."""
+    values = {"version": metadata.version, "data_key_id": metadata.data_key_id, "envelope": metadata.envelope}
+    row = insert(connection_metadata).values(connection_id=metadata.connection_id, **values)
+    return row.on_conflict_do_update(
+        index_elements=["connection_id"],
+        set_={**values, "changed_at": _now},
+        where=connection_metadata.c.version == metadata.version - 1,
+    ).returning(connection_metadata.c.version)
 
 
 def _connection_row(grant: NewGrant) -> Any:

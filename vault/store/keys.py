@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from vault.claims import DataKeyRecord
-from vault.ports import SealedGrant, TenantKeyRecord, WrappedKey
+from vault.ports import SealedRow, TenantKeyRecord, WrappedKey
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.tables import (
@@ -19,6 +19,7 @@ from vault.store.tables import (
     candidate,
     connect_attempt,
     connection,
+    connection_metadata,
     data_key,
     oauth_grant,
     revocation,
@@ -29,15 +30,20 @@ DATA_KEY_COLUMNS = [data_key.c[name] for name in DataKeyRecord._fields]
 _CURRENT = "current"
 LONGEST_FLIGHT = timedelta(hours=25)
 """An answer sealed under a key just replaced can come home from a spool a day later: until then it is in use."""
-_RESEAL = sa.text("""
-    UPDATE evergrant.oauth_grant g
-       SET access_envelope = n.access_envelope, refresh_envelope = n.refresh_envelope, data_key_id = n.data_key_id
-      FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:old_keys AS uuid[]),
-                  CAST(:new_keys AS uuid[]),
-                  CAST(:access AS bytea[]), CAST(:refresh AS bytea[]))
-           AS n(connection_id, version, old_key_id, data_key_id, access_envelope, refresh_envelope)
-     WHERE g.connection_id = n.connection_id AND g.version = n.version AND g.data_key_id = n.old_key_id
-""")
+
+
+class _Sealed(NamedTuple):
+    """A table whose rows hold envelopes under their owner's data key."""
+
+    table: sa.Table
+    fields: tuple[tuple[str, str], ...]
+    """What each envelope is, and its column."""
+
+
+_SEALED = (
+    _Sealed(oauth_grant, (("access_token", "access_envelope"), ("refresh_token", "refresh_envelope"))),
+    _Sealed(connection_metadata, (("metadata", "envelope"),)),
+)
 
 
 class PostgresKeys:
@@ -159,49 +165,77 @@ class PostgresKeys:
             transaction.execute(audit.insert().values(audit_row(old.tenant, "key.rotated", None, detail)))
             return True
 
-    def grants_under_replaced_keys(self, limit: int) -> list[SealedGrant]:
-        """See ``RotationStore.grants_under_replaced_keys``."""
-        grant = oauth_grant.c
-        wanted = (
-            sa.select(
-                grant.connection_id,
-                grant.tenant,
-                connection.c.owner,
-                connection.c.provider,
-                grant.version,
-                grant.data_key_id,
-                grant.access_envelope,
-                grant.refresh_envelope,
-            )
-            .join_from(data_key, oauth_grant, grant.data_key_id == data_key.c.id)
-            .join(connection, connection.c.id == grant.connection_id)
-            .where(data_key.c.state == "previous", grant.access_envelope.is_not(None))
-            .limit(limit)
-        )
+    def rows_under_replaced_keys(self, limit: int) -> list[SealedRow]:
+        """See ``RotationStore.rows_under_replaced_keys``."""
+        found: list[SealedRow] = []
         with self._database.begin() as transaction:
-            return [SealedGrant(*row) for row in transaction.execute(wanted)]
+            for sealed in _SEALED:
+                rows = transaction.execute(_under_replaced_keys(sealed).limit(limit - len(found)))
+                found += [_sealed_row(sealed, row) for row in rows]
+        return found
 
-    def reseal(self, grants: Sequence[tuple[SealedGrant, SealedGrant]]) -> int:
+    def reseal(self, rows: Sequence[tuple[SealedRow, SealedRow]]) -> int:
         """See ``RotationStore.reseal``."""
-        parameters = {
-            "ids": [old.connection_id for old, _ in grants],
-            "versions": [old.version for old, _ in grants],
-            "old_keys": [old.data_key_id for old, _ in grants],
-            "new_keys": [new.data_key_id for _, new in grants],
-            "access": [new.access_envelope for _, new in grants],
-            "refresh": [new.refresh_envelope for _, new in grants],
-        }
+        swapped = 0
         with self._database.begin() as transaction:
-            return transaction.execute(_RESEAL, parameters).rowcount
+            for sealed in _SEALED:
+                pairs = [(old, new) for old, new in rows if old.table == sealed.table.name]
+                if pairs:
+                    swapped += transaction.execute(_swap(sealed), _swapped(sealed, pairs)).rowcount
+        return swapped
 
     def retire_unused_data_keys(self) -> int:
         """See ``RotationStore.retire_unused_data_keys``."""
-        users = (oauth_grant, candidate, revocation, connect_attempt)
+        users = (oauth_grant, connection_metadata, candidate, revocation, connect_attempt)
         unused = [~sa.exists().where(table.c.data_key_id == data_key.c.id) for table in users]
         old = data_key.c.replaced_at < sa.func.now() - LONGEST_FLIGHT
         retire = data_key.update().where(data_key.c.state == "previous", old, *unused).values(state="retired")
         with self._database.begin() as transaction:
             return transaction.execute(retire).rowcount
+
+
+def _under_replaced_keys(sealed: _Sealed) -> sa.Select[Any]:
+    table = sealed.table
+    envelopes = [table.c[column] for _, column in sealed.fields]
+    key = (table.c.connection_id, connection.c.tenant, connection.c.owner, connection.c.provider)
+    return (
+        sa.select(*key, table.c.version, table.c.data_key_id, *envelopes)
+        .join_from(data_key, table, table.c.data_key_id == data_key.c.id)
+        .join(connection, connection.c.id == table.c.connection_id)
+        .where(data_key.c.state == "previous", envelopes[0].is_not(None))
+    )
+
+
+def _sealed_row(sealed: _Sealed, row: Any) -> SealedRow:
+    subject, tenant, owner, provider, version, key_id, *envelopes = row
+    fields = tuple((field, envelope) for (field, _), envelope in zip(sealed.fields, envelopes, strict=True))
+    return SealedRow(sealed.table.name, subject, tenant, owner, provider, version, key_id, fields)
+
+
+def _swap(sealed: _Sealed) -> sa.TextClause:
+    """Put new envelopes into rows that still are what was read."""
+    columns = [column for _, column in sealed.fields]
+    changes = ", ".join(f"{column} = n.{column}" for column in columns)
+    arrays = ", ".join(f"CAST(:{column} AS bytea[])" for column in columns)
+    return sa.text(f"""
+        UPDATE {sealed.table.fullname} t SET data_key_id = n.data_key_id, {changes}
+          FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:old_keys AS uuid[]),
+                      CAST(:new_keys AS uuid[]), {arrays})
+               AS n(connection_id, version, old_key_id, data_key_id, {", ".join(columns)})
+         WHERE t.connection_id = n.connection_id AND t.version = n.version AND t.data_key_id = n.old_key_id
+    """)
+
+
+def _swapped(sealed: _Sealed, pairs: Sequence[tuple[SealedRow, SealedRow]]) -> dict[str, list[Any]]:
+    parameters: dict[str, list[Any]] = {
+        "ids": [old.subject for old, _ in pairs],
+        "versions": [old.version for old, _ in pairs],
+        "old_keys": [old.data_key_id for old, _ in pairs],
+        "new_keys": [new.data_key_id for _, new in pairs],
+    }
+    for field, column in sealed.fields:
+        parameters[column] = [dict(new.envelopes)[field] for _, new in pairs]
+    return parameters
 
 
 def _tenant_key(row: Any) -> TenantKeyRecord | None:

@@ -119,6 +119,17 @@ oauth_grant = sa.Table(
     postgresql_with={"fillfactor": "65", "toast_tuple_target": "8160"},
 )
 
+connection_metadata = sa.Table(
+    "connection_metadata",
+    metadata,
+    _connection_id(),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=False),
+    _bytes("envelope"),
+    _instant("changed_at", default=True),
+    sa.Index("connection_metadata_by_key", "data_key_id"),
+)
+
 schedule = sa.Table(
     "schedule",
     metadata,
@@ -192,6 +203,7 @@ connect_attempt = sa.Table(
     sa.Column("reconnect", sa.Boolean, nullable=False),
     sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=False),
     _bytes("verifier_envelope"),
+    _bytes("metadata_envelope", nullable=True),
     sa.Column("labels", JSONB, nullable=False, server_default=sa.text("'{}'")),
     _instant("expires_at"),
     sa.Index("connect_attempt_expiry", "expires_at"),

@@ -31,6 +31,7 @@ class StaticVault:
         """What ``report_rejected()`` was called with, in order."""
         self._connections: dict[UUID, Connection] = {}
         self._tokens: dict[UUID, Token | TokenUnavailable] = {}
+        self._metadata: dict[UUID, dict[str, str]] = {}
 
     def add(self, provider: str, *, owner: str, access_token: str, life: timedelta = LIFE) -> UUID:
         """Add a connection that serves this token; returns its id, the same for the same order of calls."""
@@ -78,6 +79,14 @@ class StaticVault:
         if found is None:
             raise UnknownConnection(connection_id)
         return found
+
+    def metadata(self, connection_id: UUID | str) -> dict[str, str]:
+        """See ``Vault.metadata``."""
+        return dict(self._metadata.get(self.connection(connection_id).id, {}))
+
+    def set_metadata(self, connection_id: UUID | str, metadata: Mapping[str, str]) -> None:
+        """See ``Vault.set_metadata``."""
+        self._metadata[self.connection(connection_id).id] = dict(metadata)
 
     def connections(self, *, owner: str | None = None, provider: str | None = None) -> list[Connection]:
         """See ``Vault.connections``; without paging."""

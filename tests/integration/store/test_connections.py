@@ -23,7 +23,7 @@ LIFE = timedelta(minutes=10)
 def _attempt(rows: Rows, digest: bytes = b"digest") -> ConnectAttempt:
     return ConnectAttempt(
         digest, "default", "olga", "acme", "https://app/cb", "/next", "read", b"browser", uuid4(), False, rows.key().id,
-        b"sealed", {"plan": "gold"},
+        b"sealed", {"plan": "gold"}, b"sealed too",
     )  # fmt: skip
 
 

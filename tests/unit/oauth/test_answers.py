@@ -232,6 +232,23 @@ def test_scopes_are_read_in_the_provider_s_way_of_writing_them(
     assert answer(provider, scope=scope).scopes == expected
 
 
+def test_what_the_provider_s_row_names_is_kept_as_text() -> None:
+    row = replace(PLAIN, account_member="team.id", kept_members=("instance_url", "realm", "nothing", "deep.er"))
+    said = {"team": {"id": 17}, "instance_url": "https://na1.example", "realm": True, "deep": {"er": "x"}}
+    outcome = answers.read(row, heard(200, {"access_token": "at", **said}))
+    assert isinstance(outcome, Refreshed)
+    assert outcome.answer.account == "17"
+    assert outcome.answer.extra == {"instance_url": "https://na1.example", "deep.er": "x"}
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, [], {}, "", "a\nb", "x" * 2049])
+def test_what_is_no_plain_text_is_not_kept(value: object) -> None:
+    row = replace(PLAIN, account_member="id", kept_members=("id",))
+    outcome = answers.read(row, heard(200, {"access_token": "at", "id": value}))
+    assert isinstance(outcome, Refreshed)
+    assert (outcome.answer.account, outcome.answer.extra) == (None, {})
+
+
 def test_a_form_encoded_answer_is_read_too() -> None:
     """GitHub, when it does not see our Accept header; Facebook."""
     body = b"access_token=ghu_a%2Bb&expires_in=28800&refresh_token=ghr_c&scope=&token_type=bearer"

@@ -13,7 +13,7 @@ from tests.support.fake_keys import Killed, Rig
 from vault.envelope import context, key_id, open_envelope, seal
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.keyring import Keyring
-from vault.ports import SealedGrant
+from vault.ports import SealedRow
 from vault.services.rotation import BATCH, KeyRotation, Progress
 
 DAY = timedelta(days=1)
@@ -33,8 +33,9 @@ def add_grant(rig: Rig, number: int, *, tenant: str = "acme", owner: str | None 
         seal(key, f"{field} {number}".encode(), context(tenant, connection_id, field), version)
         for field in ("access_token", "refresh_token")
     )
-    rig.keys.grants[connection_id] = SealedGrant(
-        connection_id, tenant, owner, "spotify", version, key.id, access, refresh_token if refresh else None
+    envelopes = (("access_token", access), ("refresh_token", refresh_token if refresh else None))
+    rig.keys.rows[connection_id] = SealedRow(
+        "oauth_grant", connection_id, tenant, owner, "spotify", version, key.id, envelopes
     )
     return connection_id
 
@@ -43,12 +44,12 @@ def assert_everything_opens(rig: Rig, numbers: Iterable[int]) -> None:
     """By the eyes of a process that has just started."""
     keyring = rig.another_process()
     for number in numbers:
-        grant = rig.keys.grants[UUID(int=10_000 + number)]
-        for field, envelope in (("access_token", grant.access_envelope), ("refresh_token", grant.refresh_envelope)):
+        grant = rig.keys.rows[UUID(int=10_000 + number)]
+        for field, envelope in grant.envelopes:
             if envelope is not None:
                 assert key_id(envelope) == grant.data_key_id
                 key = keyring.opening_key(grant.data_key_id)
-                opened = open_envelope(key, envelope, context(grant.tenant, grant.connection_id, field), grant.version)
+                opened = open_envelope(key, envelope, context(grant.tenant, grant.subject, field), grant.version)
                 assert opened == f"{field} {number}".encode()
 
 
@@ -179,19 +180,21 @@ def test_old_data_keys_are_replaced_their_grants_resealed_and_the_keys_retired()
     rig = Rig()
     for number in range(BATCH + 50):
         add_grant(rig, number, refresh=number % 3 > 0)
-    before = dict(rig.keys.grants)
+    before = dict(rig.keys.rows)
     rig.clock.pass_by(MONTH)
     add_grant(rig, 900)
     told: list[Progress] = []
     assert rotation(rig).rotate_data_keys(MONTH, told.append) == BATCH + 50
-    assert told[-1] == Progress(keys=BATCH + 50, grants=BATCH + 50)
+    assert told[-1] == Progress(keys=BATCH + 50, rows=BATCH + 50)
     assert states(rig) == {"current": BATCH + 51, "previous": 0, "retired": BATCH + 50}
     for connection_id, old in before.items():
-        new = rig.keys.grants[connection_id]
+        new = rig.keys.rows[connection_id]
         assert new.data_key_id != old.data_key_id
         assert new.version == old.version, "nothing a refresh compares has changed"
-        assert new.access_envelope != old.access_envelope
-        assert (new.refresh_envelope is None) == (old.refresh_envelope is None)
+        for (field, was), (same, now) in zip(old.envelopes, new.envelopes, strict=True):
+            assert field == same
+            assert (now is None) == (was is None)
+            assert now is None or now != was
     assert_everything_opens(rig, [*range(BATCH + 50), 900])
     assert rotation(rig).rotate_data_keys(MONTH) == 0
 
@@ -244,19 +247,20 @@ def test_a_grant_that_does_not_open_is_counted_and_logged_without_detail_and_the
         add_grant(rig, number)
     for number in (2, 4):
         connection_id = UUID(int=10_000 + number)
-        grant = rig.keys.grants[connection_id]
-        assert grant.access_envelope is not None
-        rig.keys.grants[connection_id] = grant._replace(access_envelope=grant.access_envelope[:-1] + b"!")
-    damaged = [rig.keys.grants[UUID(int=10_000 + number)] for number in (2, 4)]
+        grant = rig.keys.rows[connection_id]
+        (field, access), refresh = grant.envelopes
+        assert access is not None
+        rig.keys.rows[connection_id] = grant._replace(envelopes=((field, access[:-1] + b"!"), refresh))
+    damaged = [rig.keys.rows[UUID(int=10_000 + number)] for number in (2, 4)]
     rig.clock.pass_by(MONTH)
     told: list[Progress] = []
     with capture_logs() as logs:
         assert rotation(rig).rotate_data_keys(MONTH, told.append) == 6
-    assert told[-1] == Progress(keys=6, grants=4, cannot_open=2)
-    assert [rig.keys.grants[grant.connection_id] for grant in damaged] == damaged, "left as they are"
+    assert told[-1] == Progress(keys=6, rows=4, cannot_open=2)
+    assert [rig.keys.rows[grant.subject] for grant in damaged] == damaged, "left as they are"
     assert states(rig) == {"current": 6, "previous": 2, "retired": 4}, "their keys are not retired"
     assert logs == [
-        {"event": "data_keys_rotated", "log_level": "error", "gave_up": False, "keys": 6, "grants": 4,
+        {"event": "data_keys_rotated", "log_level": "error", "gave_up": False, "keys": 6, "rows": 4,
          "cannot_open": 2, "refused": 0}
     ]  # fmt: skip
     assert_everything_opens(rig, (0, 1, 3, 5))
@@ -270,22 +274,22 @@ def test_a_refresh_that_is_quicker_than_the_sweep_wins() -> None:
     connection_id = UUID(int=10_001)
 
     def refresh() -> None:
-        old = rig.keys.grants[connection_id]
+        old = rig.keys.rows[connection_id]
         if old.version == 1 and rig.keys.data_keys[old.data_key_id].state == "previous":
             key = rig.another_process().opening_key(old.data_key_id)  # it has not heard of the new one yet
             bound_to = context("acme", connection_id, "access_token")
-            rig.keys.grants[connection_id] = old._replace(
-                version=2, access_envelope=seal(key, b"refreshed", bound_to, 2), refresh_envelope=None
-            )
+            refreshed = (("access_token", seal(key, b"refreshed", bound_to, 2)), ("refresh_token", None))
+            rig.keys.rows[connection_id] = old._replace(version=2, envelopes=refreshed)
 
     rig.keys.before_swap = refresh
     assert rotation(rig).rotate_data_keys(MONTH) == 3
-    new = rig.keys.grants[connection_id]
+    new = rig.keys.rows[connection_id]
     assert new.version == 2
-    assert new.access_envelope is not None
+    (_, access), _ = new.envelopes
+    assert access is not None
     assert rig.keys.data_keys[new.data_key_id].state == "current"
     key = rig.another_process().opening_key(new.data_key_id)
-    assert open_envelope(key, new.access_envelope, context("acme", connection_id, "access_token"), 2) == b"refreshed"
+    assert open_envelope(key, access, context("acme", connection_id, "access_token"), 2) == b"refreshed"
     assert states(rig)["previous"] == 0
 
 
@@ -300,7 +304,7 @@ def test_keys_replaced_by_another_process_are_noticed_despite_the_cache() -> Non
         assert rig.keys.replace_data_key(record, rig.keyring.new_data_key("acme", record.owner, "spotify"))
     told: list[Progress] = []
     assert rotation(rig, stale).rotate_data_keys(DAY, told.append) == 0
-    assert told[-1].grants == 3
+    assert told[-1].rows == 3
     assert states(rig) == {"current": 3, "previous": 0, "retired": 3}
     assert_everything_opens(rig, range(3))
 
@@ -313,7 +317,7 @@ def test_a_locked_tenant_is_skipped_and_the_others_are_rotated() -> None:
     rig.kms.unavailable("locked", transient=False)
     told: list[Progress] = []
     assert rotation(rig, rig.another_process()).rotate_data_keys(MONTH, told.append) == 3
-    assert told[-1] == Progress(keys=3, grants=3, refused=3)
+    assert told[-1] == Progress(keys=3, rows=3, refused=3)
     rig.kms.recover()
     assert_everything_opens(rig, range(6))
 
