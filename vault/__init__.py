@@ -27,7 +27,7 @@ from vault.model import Connection, Status, Token
 from vault.secret import Secret
 from vault.services.connect import ConnectStart
 from vault.services.health import Health
-from vault.services.rotation import Progress
+from vault.services.rotation import KeyCount, Progress
 from vault.settings import Settings
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Health",
     "HealthCheck",
     "Job",
+    "KeyCount",
     "KeyUnavailable",
     "Maintenance",
     "Overdue",

@@ -204,6 +204,20 @@ def rewrap(output: _Output) -> None:
 
 
 @main.command()
+@click.pass_obj
+def keys(output: _Output) -> None:
+    """Count keys and sealed values by method, version and master key; reads every row."""
+    found = _maintenance().key_counts()
+    if output.as_json:
+        output.document([each._asdict() for each in found])
+        return
+    table = Table("what", "method", "version", "under", Column("number", justify="right"))
+    for what, method, version, under, number in found:
+        table.add_row(what, method, version, under, f"{number:,}")
+    output.console.print(table)
+
+
+@main.command()
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.pass_obj
 def cleanup(output: _Output, *, dry_run: bool) -> None:

@@ -210,6 +210,13 @@ def open_envelope(key: DataKey, envelope: bytes, context: bytes, version: int) -
         raise CannotOpen from None
 
 
+def method(head: bytes) -> tuple[str, str]:
+    """Name what begins with these four bytes, as method and version; for counting, nothing is proven by it."""
+    if len(head) < 4 or head[:2] not in (_SUITE[:2], _WRAPPED[:2]):
+        return "unknown", head.hex()
+    return "AES-256-GCM", f"{head[2]}.{head[3]}"
+
+
 def key_id(envelope: bytes) -> UUID:
     """Read which data key an envelope stands under. Nothing is proven until it is opened.
 

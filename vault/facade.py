@@ -15,7 +15,7 @@ from vault.jobs import Job, Refresh
 from vault.model import Connection, Token
 from vault.services.connect import ConnectStart
 from vault.services.health import Health
-from vault.services.rotation import Progress
+from vault.services.rotation import KeyCount, Progress
 from vault.settings import Settings
 from vault.wiring import Wiring
 
@@ -254,6 +254,10 @@ class Maintenance:
         """Replace data keys past their age and re-seal what stands under replaced ones; returns how many were."""
         age = older_than if older_than is not None else timedelta(days=self.settings.data_key_max_age_days)
         return self._wiring.rotation.rotate_data_keys(age, progress)
+
+    def key_counts(self) -> list[KeyCount]:
+        """Count tenant keys, data keys and sealed values by method, version and KEK; reads every row."""
+        return self._wiring.rotation.counts()
 
     def health_check(self) -> Health:
         """Look at every part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -236,6 +237,20 @@ def test_a_grant_that_moved_on_or_was_resealed_before_is_left_alone(bench: Bench
     assert keys.reseal([(done, swap[done])]) == 1
     assert keys.reseal(list(swap.items())) == 1
     assert [g.subject for g in keys.rows_under_replaced_keys(10)] == [moved.subject]
+
+
+def test_what_is_at_rest_is_counted_by_method_and_by_what_it_stands_under(bench: Bench) -> None:
+    keys = bench.keys
+    before = Counter({(c.what, c.method, c.under): c.number for c in keys.counts()})
+    old = keys.add_data_key(_data_key(keys, wrapped=b"EK\x01\x01 and so on"))
+    for _ in range(3):
+        bench.grant(old)
+    _replaced(keys, old)
+    after = Counter({(c.what, c.method, c.under): c.number for c in keys.counts()})
+    new = after - before
+    assert new["data_key", b"EK\x01\x01", "previous"] == 1
+    assert new["oauth_grant.access_token", b"acce", ""] == new["oauth_grant.refresh_token", b"refr", ""] == 3
+    assert sum(after[key] for key in after if key[0] == "tenant_key") >= 1
 
 
 def test_a_replaced_key_is_retired_when_nothing_stands_or_can_come_home_under_it(bench: Bench) -> None:

@@ -129,6 +129,7 @@ NEEDS_SETTINGS = [
     ("refresh", str(UUID(int=1))),
     ("rotate",),
     ("rewrap",),
+    ("keys",),
     ("cleanup",),
 ]
 
@@ -228,7 +229,8 @@ def test_no_command_prints_anything_secret(run: Run, house: House, connected: UU
     said = ""
     for words in (
         ("check",), ("health",), ("list",), ("show", connected), ("get", connected), ("refresh", connected),
-        ("refresh", "--due"), ("rotate", "--older-than-days", 0), ("rewrap",), ("cleanup",), ("db", "upgrade"),
+        ("refresh", "--due"), ("rotate", "--older-than-days", 0), ("rewrap",), ("keys",), ("cleanup",),
+        ("db", "upgrade"),
     ):  # fmt: skip
         for more in ((), ("--json",)):
             result = run(*more, *words)
@@ -275,6 +277,12 @@ def test_keys_are_rotated_and_rewrapped(run: Run, house: House, connected: UUID)
     assert done["master_key"].startswith("local:next#")
     assert _document(run("--json", "rewrap", VAULT_KEK_URI=there))["tenant_keys_rewrapped"] == 0
     assert house.another_vault().get(connected).access_token == before
+    counts = {(each["what"], each["under"]): each for each in _document(run("--json", "keys"))}
+    assert [under for what, under in counts if what == "tenant_key"] == [done["master_key"]]
+    tokens = counts["oauth_grant.access_token", ""]
+    assert (tokens["method"], tokens["version"]) == ("AES-256-GCM", "1.1")
+    assert tokens["number"] >= 1
+    assert "AES-256-GCM" in run("keys").output
 
 
 def test_cleaning_up_counts_first_when_told_to(run: Run, house: House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from vault.claims import DataKeyRecord
 from vault.errors import CannotOpen, KeyUnavailable, VaultError
 from vault.keyring import Keyring
-from vault.ports import SealedRow, TenantKeyRecord, WrappedKey
+from vault.ports import SealedRow, StoredCount, TenantKeyRecord, WrappedKey
 
 
 class Clock:
@@ -190,6 +191,18 @@ class FakeKeys:
             fitting = [(old, new) for old, new in rows if self.rows[old.subject] == old]
             self.rows.update({new.subject: new for _, new in fitting})
             return len(fitting)
+
+    def counts(self) -> list[StoredCount]:
+        self._call("counts")
+        with self._lock:
+            found: Counter[tuple[str, bytes | str, str]] = Counter()
+            found.update(("tenant_key", k.wrapped.algorithm, k.wrapped.kek_id) for k in self.tenant_keys.values())
+            found.update(("data_key", k.wrapped[:4], k.state) for k in self.data_keys.values())
+            found.update(
+                (f"{row.table}.{field}", envelope[:4], "")
+                for row in self.rows.values() for field, envelope in row.envelopes if envelope is not None
+            )  # fmt: skip
+        return [StoredCount(what, method, under, number) for (what, method, under), number in found.items()]
 
     def retire_unused_data_keys(self) -> int:
         self._call("retire_unused_data_keys")

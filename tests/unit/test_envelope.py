@@ -21,6 +21,7 @@ from vault.envelope import (
     TenantKey,
     context,
     key_id,
+    method,
     open_envelope,
     seal,
     seal_from_parts,
@@ -265,3 +266,11 @@ def test_a_key_of_a_wrong_size_is_refused(size: int) -> None:
         DataKey(ROW, bytes(size))
     with pytest.raises(CannotOpen):
         TenantKey(ROW, bytes(size))
+
+
+def test_method_and_version_are_told_by_the_first_four_bytes() -> None:
+    key = DataKey(UUID(int=1), bytes(32))
+    assert method(seal(key, b"", b"", 0)[:4]) == ("AES-256-GCM", "1.1")
+    assert method(b"EG\x02\x01") == ("AES-256-GCM", "2.1")
+    for head in (b"", b"EG\x01", b"acce"):
+        assert method(head) == ("unknown", head.hex())

@@ -4,7 +4,7 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 """
 
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
-from vault.ports.keys import KeyStore, Kms, RotationStore, SealedRow, TenantKeyRecord, WrappedKey
+from vault.ports.keys import KeyStore, Kms, RotationStore, SealedRow, StoredCount, TenantKeyRecord, WrappedKey
 from vault.ports.providers import CodeExchange, Gate, Providers, TokenEndpoint, Transport
 from vault.ports.refresh import Doorbell, Orphan, RefreshStore, Spool
 from vault.ports.upkeep import CleanupStore, RevocationStore
@@ -27,6 +27,7 @@ __all__ = [
     "SealedMetadata",
     "SealedRow",
     "Spool",
+    "StoredCount",
     "TenantKeyRecord",
     "TokenEndpoint",
     "TokenReader",

@@ -78,6 +78,18 @@ class SealedRow(NamedTuple):
     """By field, each in its own place; None: there is no such value."""
 
 
+class StoredCount(NamedTuple):
+    """How many secrets look alike at rest."""
+
+    what: str
+    """``tenant_key``, ``data_key``, or the field of a row: ``oauth_grant.access_token``."""
+    method: bytes | str
+    """The first four bytes of an envelope or a wrapped data key; of a tenant key the KMS's word for it."""
+    under: str
+    """The KEK of a tenant key, the state of a data key."""
+    number: int
+
+
 class RotationStore(Protocol):
     """What rotating keys needs of the database, in bounded batches."""
 
@@ -98,6 +110,9 @@ class RotationStore(Protocol):
 
     def reseal(self, rows: Sequence[tuple[SealedRow, SealedRow]]) -> int:
         """Swap envelopes (old, new) where the row is still what was read; returns how many were."""
+
+    def counts(self) -> list[StoredCount]:
+        """How many secrets there are of each method, version and KEK; reads every row."""
 
     def retire_unused_data_keys(self) -> int:
         """Mark replaced data keys that nothing refers to any more as retired; returns how many."""

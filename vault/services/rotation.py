@@ -15,7 +15,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import structlog
 
 from vault.claims import DataKeyRecord
-from vault.envelope import DataKey, context, open_envelope, seal
+from vault.envelope import DataKey, context, method, open_envelope, seal
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.keyring import Keyring
 from vault.ports import RotationStore, SealedRow, TenantKeyRecord
@@ -45,6 +45,19 @@ class Progress(NamedTuple):
     """Keys and rows that are damaged or not what their row says: an integrity alarm. They were left as they are."""
     refused: int = 0
     """Keys and rows whose KEK could not be had. They were left as they are, for a later run."""
+
+
+class KeyCount(NamedTuple):
+    """How many secrets are kept in one way."""
+
+    what: str
+    """``tenant_key``, ``data_key``, or a field: ``oauth_grant.access_token``."""
+    method: str
+    version: str
+    """Of the format; empty where a KMS wraps."""
+    under: str
+    """The KEK of a tenant key, the state of a data key."""
+    number: int
 
 
 Report = Callable[[Progress], object]
@@ -93,6 +106,13 @@ class KeyRotation:
         Raises ``KeyUnavailable`` when the KMS does not name the KEK in use.
         """
         return len(self._store.tenant_keys_not_under(self._keyring.kek_id(), PROOF_LIMIT))
+
+    def counts(self) -> list[KeyCount]:
+        """Count what is at rest by method, version and KEK; reads every row. Raises ``StoreUnavailable``."""
+        return [
+            KeyCount(what, *(method(kind) if isinstance(kind, bytes) else (kind, "")), under, number)
+            for what, kind, under, number in self._store.counts()
+        ]
 
     def rotate_data_keys(
         self, older_than: timedelta, progress: Report = _to_nobody, *, limit: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from vault.claims import DataKeyRecord
-from vault.ports import SealedRow, TenantKeyRecord, WrappedKey
+from vault.ports import SealedRow, StoredCount, TenantKeyRecord, WrappedKey
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.tables import (
@@ -184,6 +184,11 @@ class PostgresKeys:
                     swapped += transaction.execute(_swap(sealed), _swapped(sealed, pairs)).rowcount
         return swapped
 
+    def counts(self) -> list[StoredCount]:
+        """See ``RotationStore.counts``."""
+        with self._database.begin() as transaction:
+            return [StoredCount(*row) for query in _counts() for row in transaction.execute(query)]
+
     def retire_unused_data_keys(self) -> int:
         """See ``RotationStore.retire_unused_data_keys``."""
         users = (oauth_grant, connection_metadata, candidate, revocation, connect_attempt)
@@ -192,6 +197,22 @@ class PostgresKeys:
         retire = data_key.update().where(data_key.c.state == "previous", old, *unused).values(state="retired")
         with self._database.begin() as transaction:
             return transaction.execute(retire).rowcount
+
+
+def _counts() -> Iterator[sa.Select[Any]]:
+    """What is at rest: of keys and envelopes the first four bytes tell method and version."""
+    yield _count("tenant_key", tenant_key.c.algorithm, tenant_key.c.kek_id)
+    yield _count("data_key", sa.func.substr(data_key.c.wrapped, 1, 4), data_key.c.state)
+    for sealed in _SEALED:
+        for field, column in sealed.fields:
+            envelope = sealed.table.c[column]
+            head = sa.func.substr(envelope, 1, 4)
+            yield _count(f"{sealed.table.name}.{field}", head, sa.literal("")).where(envelope.is_not(None))
+
+
+def _count(what: str, method: Any, under: Any) -> sa.Select[Any]:
+    grouped = (method.label("method"), under.label("under"))
+    return sa.select(sa.literal(what), *grouped, sa.func.count()).group_by("method", "under").order_by("under")
 
 
 def _under_replaced_keys(sealed: _Sealed) -> sa.Select[Any]:
