@@ -101,6 +101,8 @@ class Kept(NamedTuple):
     grant_ends_at: datetime | None
     fragile: bool = False
     """Its provider forgets this answer when the parent is sent again (``until_successor_used``)."""
+    recovered_from: str | None = None
+    """The reason of the trouble that this answer ends; None: there was none."""
 
     @property
     def version(self) -> int:

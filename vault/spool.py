@@ -24,7 +24,7 @@ from vault.claims import Kept
 from vault.forks import in_children
 
 _FRAME = struct.Struct("<II")
-_PARTS = 8
+_PARTS = 9
 _HEAD = struct.Struct(f"<16s16sqiqqqqq{_PARTS}I")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -45,8 +45,9 @@ def encode(kept: Kept) -> bytes:
         kept.access_envelope,
         kept.refresh_envelope,
         kept.token_type.encode(),
-        b"" if kept.scopes is None else b"=" + kept.scopes.encode(),
+        _optional(kept.scopes),
         b"1" if kept.fragile else b"",
+        _optional(kept.recovered_from),
     )
     head = _HEAD.pack(
         kept.connection_id.bytes,
@@ -75,7 +76,7 @@ def decode(body: bytes) -> Kept:
         parts.append(body[offset - size : offset])
     if offset != len(body):
         raise ValueError("not a spool record")
-    tenant, parent_fp, refresh_fp, access, refresh, token_type, scopes, fragile = parts
+    tenant, parent_fp, refresh_fp, access, refresh, token_type, scopes, fragile, recovered_from = parts
     try:
         sent_at, expires_at, next_at = (_instant(value) or _EPOCH for value in (sent, expires, due))
         ends_at = _instant(ends)
@@ -93,13 +94,22 @@ def decode(body: bytes) -> Kept:
         access,
         refresh,
         token_type.decode(),
-        scopes[1:].decode() if scopes else None,
+        _text(scopes),
         sent_at,
         expires_at,
         next_at,
         ends_at,
         fragile == b"1",
+        _text(recovered_from),
     )
+
+
+def _optional(text: str | None) -> bytes:
+    return b"" if text is None else b"=" + text.encode()
+
+
+def _text(part: bytes) -> str | None:
+    return part[1:].decode() if part else None
 
 
 def _micros(instant: datetime | None) -> int:

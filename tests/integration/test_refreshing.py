@@ -187,6 +187,7 @@ def test_a_lost_answer_costs_a_grant_only_where_the_provider_forgives_nothing(
         else:
             assert house.state(each) == ("active", None), mishap
             assert house.events(each) == ["oauth.in_doubt", "oauth.refreshed"], mishap
+            assert house.audit(each)[-1]["detail"]["recovered_from"] == mishap.reason, mishap
             assert house.vault.get(each).access_token.reveal() == house.newest_answer(each), mishap
 
 

@@ -94,6 +94,7 @@ records = st.builds(
     next_at=instants,
     grant_ends_at=st.none() | instants,
     fragile=st.booleans(),
+    recovered_from=st.none() | texts,
 )
 
 

@@ -106,6 +106,7 @@ class Sealer:
             sent_at + due,
             ends,
             provider.rotation is Rotation.UNTIL_SUCCESSOR_USED,
+            claim.reason,
         )
 
     def reseal(self, kept: Kept, version: int) -> Kept:

@@ -78,7 +78,8 @@ UPDATE evergrant.oauth_grant SET status = 'needs_reconnect', reason = %b WHERE c
 _AUDIT = b"""
 INSERT INTO evergrant.audit (tenant, event, connection_id, detail)
 VALUES (%b, %b, %b, jsonb_build_object('epoch', %b::bigint, 'parent', encode(%b::bytea, 'hex'),
-                                       'refresh', encode(%b::bytea, 'hex'), 'reason', %b::text))
+                                       'refresh', encode(%b::bytea, 'hex'), 'reason', %b::text)
+          || CASE WHEN %b::text IS NULL THEN '{}' ELSE jsonb_build_object('recovered_from', %b::text) END)
 """
 
 
@@ -187,5 +188,10 @@ def _put(cursor: psycopg.Cursor[Any], kept: Kept, status: Status) -> None:
 
 
 def _log(cursor: psycopg.Cursor[Any], what: Kept | Claim, event: str, reason: str | None) -> None:
-    refresh_fp = what.refresh_fp if isinstance(what, Kept) else what.parent_fp
-    cursor.execute(_AUDIT, (what.tenant, event, what.connection_id, what.epoch, what.parent_fp, refresh_fp, reason))
+    lineage: tuple[object, ...]
+    if isinstance(what, Kept):
+        recovered_from = what.recovered_from if event in _STORING else None
+        lineage = (what.epoch, what.parent_fp, what.refresh_fp, reason)
+    else:
+        recovered_from, lineage = None, (what.epoch, what.parent_fp, what.parent_fp, reason)
+    cursor.execute(_AUDIT, (what.tenant, event, what.connection_id, *lineage, recovered_from, recovered_from))

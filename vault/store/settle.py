@@ -26,9 +26,10 @@ _STORE = b"""
 WITH answer AS (
   SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::integer[], %b::bytea[], %b::bigint[], %b::bytea[], %b::uuid[],
                        %b::bytea[], %b::bytea[], %b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[],
-                       %b::timestamptz[], %b::timestamptz[])
+                       %b::timestamptz[], %b::timestamptz[], %b::text[])
          AS a(connection_id, epoch, consent, parent_fp, parent_version, refresh_fp, data_key_id,
-              access_envelope, refresh_envelope, token_type, scopes, sent_at, expires_at, next_at, grant_ends_at)),
+              access_envelope, refresh_envelope, token_type, scopes, sent_at, expires_at, next_at, grant_ends_at,
+              recovered_from)),
 scheduled AS (
   UPDATE evergrant.schedule s
      SET lease_until = to_timestamp(0), next_at = a.next_at, urgent = false, attempt = 0, failures = 0,
@@ -44,7 +45,8 @@ stored AS (
     FROM scheduled JOIN answer a USING (connection_id)
    WHERE g.connection_id = scheduled.connection_id AND g.refresh_fp = a.parent_fp AND g.version = a.parent_version
      AND g.consent = a.consent AND g.status <> 'disconnected'
-  RETURNING g.connection_id, g.tenant, a.epoch, g.version, a.parent_fp, a.refresh_fp, a.scopes),
+  RETURNING g.connection_id, g.tenant, a.epoch, g.version, a.parent_fp, a.refresh_fp, a.scopes,
+            a.recovered_from),
 forgotten AS (
   DELETE FROM evergrant.candidate c USING stored
    WHERE c.connection_id = stored.connection_id AND c.refresh_fp = stored.refresh_fp),
@@ -56,6 +58,7 @@ logged AS (
   SELECT tenant, 'oauth.refreshed', connection_id,
          jsonb_build_object('epoch', epoch, 'version', version, 'parent', encode(parent_fp, 'hex'),
                             'refresh', encode(refresh_fp, 'hex'))
+           || CASE WHEN recovered_from IS NULL THEN '{}' ELSE jsonb_build_object('recovered_from', recovered_from) END
     FROM stored)
 SELECT connection_id FROM stored
 """
@@ -134,6 +137,7 @@ _COLUMNS = tuple(
         ("expires_at", Instants.of),
         ("next_at", Instants.of),
         ("grant_ends_at", Instants.of),
+        ("recovered_from", Texts.of),
     )
 )
 """Of an answer what goes into the row: the tenant is the row's own, and a stored answer is not fragile any more."""

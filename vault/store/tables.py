@@ -168,6 +168,7 @@ candidate = sa.Table(
     _instant("next_at"),
     _instant("grant_ends_at", nullable=True),
     sa.Column("fragile", sa.Boolean, nullable=False),
+    _text("recovered_from", nullable=True),
     _instant("kept_at", default=True),
 )
 

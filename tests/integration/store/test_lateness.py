@@ -46,6 +46,12 @@ def test_a_late_answer_goes_into_the_row_that_still_has_its_parent(rows: Rows) -
     assert rows.detail(claim.connection_id)["reason"] == "late"
 
 
+def test_one_that_ends_trouble_says_so(rows: Rows) -> None:
+    claim, kept = _late(rows)
+    assert rows.refreshing.settle_late(kept._replace(recovered_from="timeout")) is Place.ROW
+    assert rows.detail(claim.connection_id)["recovered_from"] == "timeout"
+
+
 def test_one_that_is_there_already_is_recognised(rows: Rows) -> None:
     _, kept = _late(rows)
     rows.refreshing.settle_late(kept)

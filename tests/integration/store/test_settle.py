@@ -44,6 +44,12 @@ def test_it_leaves_one_audit_row_with_its_lineage_and_nothing_secret(rows: Rows)
     assert rows.detail(claim.connection_id) == {"epoch": claim.epoch, "version": 2, **lineage}
 
 
+def test_an_answer_that_ends_trouble_says_so(rows: Rows) -> None:
+    claim = rows.claim(rows.add())
+    rows.refreshing.settle([answer(claim, recovered_from="http_503")], [])
+    assert rows.detail(claim.connection_id)["recovered_from"] == "http_503"
+
+
 def test_scopes_granted_anew_are_noted_and_silence_leaves_the_old_ones(rows: Rows) -> None:
     said, silent = rows.add(), rows.add()
     claims = {c.connection_id: c for c in rows.refreshing.claim([quota()])}

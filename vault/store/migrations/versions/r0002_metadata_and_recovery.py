@@ -1,4 +1,4 @@
-"""What an app keeps with a connection, sealed."""
+"""What an app keeps with a connection, sealed; which trouble a kept answer ends."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ def upgrade() -> None:
     op.add_column(
         "connect_attempt", sa.Column("metadata_envelope", sa.LargeBinary(), nullable=True), schema="evergrant"
     )
+    recovered_from = sa.Column("recovered_from", sa.Text(), nullable=True)
+    op.add_column("candidate", recovered_from, schema="evergrant")
 
 
 def downgrade() -> None:
     """Forget what apps kept."""
+    op.drop_column("candidate", "recovered_from", schema="evergrant")
     op.drop_column("connect_attempt", "metadata_envelope", schema="evergrant")
     op.drop_table("connection_metadata", schema="evergrant")
