@@ -128,7 +128,8 @@ class Vault:
             return_to: A path on your site to go to afterwards; handed back by ``complete()``.
             scopes: What to ask for; default: the provider's in the registry.
             browser: A value bound to their browser, such as a session id; ``complete()`` must then bring the same.
-            labels: Words of your own to keep with the connection, to be seen by whoever may list connections.
+            labels: Words of your own to keep with the connection, to be seen by whoever may list connections;
+                None: those kept before stay.
             metadata: Text by text to keep sealed, at most 16 KB; see ``metadata()``. None: what was kept before stays.
             reconnect: A connection of this owner and provider to give a new grant, in place.
 
@@ -143,7 +144,7 @@ class Vault:
             return_to=return_to,
             scopes=scopes,
             browser=browser,
-            labels=labels or {},
+            labels=labels,
             metadata=metadata,
             reconnect=None if reconnect is None else _uuid(reconnect),
         )

@@ -102,7 +102,7 @@ def test_a_grant_that_its_owner_withdrew_is_served_to_its_end_and_given_anew_in_
 
     until(is_over)
     assert [c.id for c in vault.connections(status="needs_reconnect")] == [olga]
-    again = house.connect("olga", reconnect=olga, labels={"plan": "gold"})
+    again = house.connect("olga", reconnect=olga)
     assert again == olga, "the app goes on with the id it has"
     assert vault.connection(olga).status is Status.ACTIVE
     assert house.oracle.access_token_live(vault.get(olga).access_token.reveal())

@@ -76,6 +76,17 @@ def test_it_is_sealed_and_cannot_be_moved_or_brought_back(calm_house: House) -> 
         vault.metadata(olga)
 
 
+def test_a_consent_is_stored_though_what_was_kept_before_does_not_open(calm_house: House) -> None:
+    house = calm_house
+    registry = house.home / "providers.toml"
+    registry.write_text(registry.read_text() + 'kept_members = ["instance_url"]\n')
+    house.simulator.configure(house.far_side, answer={"extra": {"instance_url": "https://na2.example"}})
+    olga = house.connect("olga", metadata=GIVEN)
+    house.sql("UPDATE evergrant.connection_metadata SET envelope = overlay(envelope PLACING 'xx'::bytea FROM 90)")
+    assert house.connect("olga", reconnect=olga) == olga
+    assert house.vault.metadata(olga) == {"instance_url": "https://na2.example"}
+
+
 def test_of_two_writers_at_a_time_the_last_wins_and_none_is_refused(calm_house: House) -> None:
     house, vault = calm_house, calm_house.vault
     olga = house.connect("olga")

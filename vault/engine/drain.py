@@ -261,20 +261,22 @@ class Drain:
         sealed: list[Kept] = []
         try:
             for exchange in self._tools.transport.poll(timeout):
-                try:
-                    kept = self._end(exchange)
-                except Exception as error:  # noqa: BLE001  # whatever it is, answers of others are in our hands
-                    log.error("refresh.unhandled", error=type(error).__name__)  # a traceback shows locals
-                    self._outcomes["unhandled"] += 1
-                    continue
-                if kept is not None:
+                if (kept := self._heard(exchange)) is not None:
                     sealed.append(kept)
-                    if len(sealed) >= TOGETHER:
-                        self._keep(sealed)
-                        sealed = []
+                if len(sealed) >= TOGETHER:
+                    self._keep(sealed)
+                    sealed = []
         finally:
             if sealed:
                 self._keep(sealed)
+
+    def _heard(self, exchange: Exchange) -> Kept | None:
+        try:
+            return self._end(exchange)
+        except Exception as error:  # noqa: BLE001  # whatever it is, answers of others are in our hands
+            log.error("refresh.unhandled", error=type(error).__name__)  # a traceback shows locals
+            self._outcomes["unhandled"] += 1
+            return None
 
     def _end(self, exchange: Exchange) -> Kept | None:
         """S4 to S7: read what came, and seal it or judge it."""

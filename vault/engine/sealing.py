@@ -23,7 +23,7 @@ ACCESS_TOKEN = "access_token"  # the name of a field
 REFRESH_TOKEN = "refresh_token"  # the name of a field
 METADATA = "metadata"
 LARGEST_METADATA = 16 * 1024
-"""Bytes of metadata, as JSON."""
+"""Bytes of metadata that an app may give, as JSON."""
 
 
 def share_of(connection_id: UUID) -> float:
@@ -123,7 +123,7 @@ class Sealer:
     ) -> SealedMetadata:
         """Seal what is kept with a connection. Raises ``KeyUnavailable``."""
         key = self._keyring.sealing_key(tenant, owner, provider)
-        envelope = seal(key, written(metadata), context(tenant, connection_id, METADATA), version)
+        envelope = seal(key, _json(metadata), context(tenant, connection_id, METADATA), version)
         return SealedMetadata(connection_id, version, key.id, envelope)
 
     def open_metadata(self, tenant: str, sealed: SealedMetadata) -> dict[str, str]:
@@ -152,17 +152,21 @@ class Sealer:
 
 
 def written(metadata: Mapping[str, str]) -> bytes:
-    """Return metadata as it is sealed.
+    """Return metadata that an app gave, as it is sealed.
 
     Raises:
         ValueError: it is not text by text, or more than ``LARGEST_METADATA``.
     """
     if not all(isinstance(part, str) for pair in metadata.items() for part in pair):
         raise ValueError("metadata is text by text")
-    text = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":")).encode()
+    text = _json(metadata)
     if len(text) > LARGEST_METADATA:
         raise ValueError(f"metadata is {len(text)} bytes long; at most {LARGEST_METADATA} are kept")
     return text
+
+
+def _json(metadata: Mapping[str, str]) -> bytes:
+    return json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def read(text: bytes) -> dict[str, str]:

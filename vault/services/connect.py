@@ -10,10 +10,12 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID
 
+import structlog
+
 from vault import policy
 from vault.engine.sealing import METADATA, Sealer, read, share_of, written
 from vault.envelope import context, open_envelope, seal
-from vault.errors import ConfigurationError, ConnectRefused, UnknownConnection
+from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, UnknownConnection
 from vault.jobs import Refresh
 from vault.keyring import Keyring
 from vault.model import Answer, Connection, Status
@@ -21,6 +23,8 @@ from vault.policy import RefreshPolicy
 from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Doorbell, NewGrant, Providers, SealedMetadata
 from vault.provider import Client, Provider
 from vault.secret import Secret
+
+log = structlog.get_logger(__name__)
 
 ATTEMPT_LIFE = timedelta(minutes=10)
 """A connect flow must be completed within this."""
@@ -79,7 +83,7 @@ class Connecting:
         return_to: str | None,
         scopes: Sequence[str] | None,
         browser: str | None,
-        labels: Mapping[str, str],
+        labels: Mapping[str, str] | None,
         metadata: Mapping[str, str] | None,
         reconnect: UUID | None,
     ) -> ConnectStart:
@@ -90,8 +94,9 @@ class Connecting:
             raise ConfigurationError(["VAULT_REDIRECT_URI is not set and begin() was not given a redirect_uri"])
         if return_to is not None and (not return_to.startswith("/") or return_to.startswith(("//", "/\\"))):
             raise ConnectRefused("return_to", "it must be a path on this site, beginning with one slash")
-        if reconnect is not None:
-            self._check_reconnect(reconnect, owner, provider_name)
+        before = None if reconnect is None else self._reconnecting(reconnect, owner, provider_name)
+        if labels is None:
+            labels = {} if before is None else before.labels
         wanted = tuple(scopes) if scopes is not None else provider.scopes
         state, verifier = self._new_token(), self._new_token()
         connection_id = reconnect or self._new_id()
@@ -117,12 +122,13 @@ class Connecting:
         url = self._exchange.authorization(provider, _client(provider), redirect, wanted, state, verifier)
         return ConnectStart(url, state, connection_id)
 
-    def _check_reconnect(self, connection_id: UUID, owner: str, provider_name: str) -> None:
+    def _reconnecting(self, connection_id: UUID, owner: str, provider_name: str) -> Connection:
         known = self._store.connection(self._tenant, connection_id)
         if known is None:
             raise UnknownConnection(connection_id)
         if known.owner != owner or known.provider != provider_name:
             raise ConnectRefused("other_connection", "a reconnect must name the owner and provider it was made with")
+        return known
 
     def complete(
         self, *, state: str, code: str | None, browser: str | None, error: str | None, issuer: str | None
@@ -140,49 +146,51 @@ class Connecting:
         provider = self._providers.get(attempt.provider)
         if issuer is not None and provider.issuer is not None and issuer != provider.issuer:
             raise ConnectRefused("other_issuer", "the answer came from another provider than the one asked (RFC 9207)")
+        verifier, given = Secret(self._opened(attempt, VERIFIER, attempt.verifier_envelope).decode()), None
+        if attempt.metadata_envelope is not None:
+            given = read(self._opened(attempt, METADATA, attempt.metadata_envelope))
         sent_at = self._monotonic()
-        answer = self._exchange.fetch(
-            provider, _client(provider), attempt.redirect_uri, Secret(code), self._verifier(attempt)
-        )
-        connection = self._save(provider, attempt, answer, sent_at)
+        answer = self._exchange.fetch(provider, _client(provider), attempt.redirect_uri, Secret(code), verifier)
+        connection = self._save(provider, attempt, answer, given, sent_at)
         return replace(connection, return_to=attempt.return_to)
-
-    def _verifier(self, attempt: ConnectAttempt) -> Secret:
-        return Secret(self._opened(attempt, VERIFIER, attempt.verifier_envelope).decode())
 
     def _opened(self, attempt: ConnectAttempt, field: str, envelope: bytes) -> bytes:
         key = self._keyring.opening_key(attempt.data_key_id)
         return open_envelope(key, envelope, context(attempt.tenant, attempt.connection_id, field), 0)
 
-    def _save(self, provider: Provider, attempt: ConnectAttempt, answer: Answer, sent_at: float) -> Connection:
+    def _save(
+        self,
+        provider: Provider,
+        attempt: ConnectAttempt,
+        answer: Answer,
+        given: Mapping[str, str] | None,
+        sent_at: float,
+    ) -> Connection:
         """Seal and store; again when a refresh in flight moved the row's version on meanwhile: the new consent wins."""
         for _ in range(SAVE_TRIES):
             version = (self._store.grant_version(attempt.connection_id) or 0) + 1
             grant = self._sealer.first(self._grant(provider, attempt, answer, version), answer)
-            grant = grant._replace(metadata=self._metadata(attempt, answer))
+            grant = grant._replace(metadata=self._metadata(attempt, given, answer.extra))
             grant = grant._replace(age=timedelta(seconds=self._monotonic() - sent_at))
             if (connection := self._store.connect(grant)) is not None:
                 return connection
         raise ConnectRefused("busy", "the connection changes too fast; start the flow again")
 
-    def _metadata(self, attempt: ConnectAttempt, answer: Answer) -> SealedMetadata | None:
+    def _metadata(
+        self, attempt: ConnectAttempt, given: Mapping[str, str] | None, extra: Mapping[str, str]
+    ) -> SealedMetadata | None:
         """Seal what the app gave, or had given before, together with what the provider's answer says."""
-        given = attempt.metadata_envelope
-        if given is None and not answer.extra:
+        if given is None and not extra:
             return None
         before = self._store.metadata(attempt.tenant, attempt.connection_id)
-        if given is not None:
-            metadata = read(self._opened(attempt, METADATA, given))
-        else:
-            metadata = {} if before is None else self._sealer.open_metadata(attempt.tenant, before)
-        return self._sealer.metadata(
-            attempt.tenant,
-            attempt.owner,
-            attempt.provider,
-            attempt.connection_id,
-            1 if before is None else before.version + 1,
-            {**metadata, **answer.extra},
-        )
+        if given is None and before is not None:
+            try:
+                given = self._sealer.open_metadata(attempt.tenant, before)
+            except CannotOpen:  # that is an alarm, and no reason to lose the owner's consent
+                log.error("metadata.cannot_open", connection_id=str(attempt.connection_id))
+        version = 1 if before is None else before.version + 1
+        owner = (attempt.tenant, attempt.owner, attempt.provider)
+        return self._sealer.metadata(*owner, attempt.connection_id, version, {**(given or {}), **extra})
 
     def _grant(self, provider: Provider, attempt: ConnectAttempt, answer: Answer, version: int) -> NewGrant:
         life = answer.expires_in or provider.default_life
