@@ -25,7 +25,7 @@ demo: setup ## watch grants being connected, refreshed and rotated, on this mach
 up: setup ## run everything here until Ctrl-C: databases, workers, beat, Flower, a provider to play with
 	$(RUN) tests.demo.up $(ARGS)
 
-flower: setup ## the same with nothing but Flower in the foreground
+flower: setup ## Flower, behind a password, for the workers at VAULT_REDIS_URL
 	$(RUN) tests.demo.up --only-flower $(ARGS)
 
 test: setup ## run all tests

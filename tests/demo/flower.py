@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import Final, NamedTuple, NoReturn
 
-from vault import Secret, Settings
+from vault import ConfigurationError, Secret, Settings
 
 PORT: Final = 5555
 USER: Final = "evergrant"
@@ -50,6 +50,10 @@ def run() -> NoReturn:
     Raises:
         ConfigurationError: ``VAULT_REDIS_URL`` is not set.
     """
+    if "VAULT_REDIS_URL" not in os.environ:
+        raise ConfigurationError(
+            ["VAULT_REDIS_URL: is required: Flower shows a system that runs (`make up` has a Flower of its own)"]
+        )
     Settings.load(database_url=Secret(NO_DATABASE), home="/")
     flower = Flower.new()
     print(f"Flower  {flower}", flush=True)
