@@ -177,20 +177,31 @@ def torment(stack: Stack, acts: Acts, oracle: Oracle, say: Callable[[str], None]
 
 def settle(stack: Stack, say: Callable[[str], None]) -> list[str]:
     """Wait until every connection is at rest; returns those that are not."""
-    query = """
-        SELECT c.owner, g.status, g.reason, s.attempt, s.failures, s.next_at - now()
-          FROM evergrant.connection c JOIN evergrant.oauth_grant g ON g.connection_id = c.id
-          JOIN evergrant.schedule s ON s.connection_id = c.id
-         WHERE g.status NOT IN ('active', 'needs_reconnect')
-            OR (g.status = 'active' AND (s.failures > 0 OR s.attempt > 1 OR s.next_at < now() - interval '4 s'))"""
     ends = time.monotonic() + SETTLING_S
     say(f"{stack.plan.name}: waiting for rest")
     with psycopg.connect(stack.postgres.url, autocommit=True) as database:
+        [(since,)] = database.execute("SELECT now()")
         while True:
-            restless = [str(row) for row in database.execute(query)]
-            if not restless or time.monotonic() > ends:
-                return restless
+            left = restless(database, since)
+            if not left or time.monotonic() > ends:
+                return left
             time.sleep(0.5)
+
+
+def restless(database: psycopg.Connection[tuple[object, ...]], since: object) -> list[str]:
+    """Say which connections are not at rest, when nobody has been killed ``since`` an instant of the database.
+
+    A token somebody was about to send before that is not at rest: they may have died with the answer, and until their
+    lease is over nobody looks. What was claimed later is in the hands of the living.
+    """
+    query = """
+        SELECT c.owner, g.status, g.reason, s.attempt, s.failures, s.next_at - now(), s.intent_at
+          FROM evergrant.connection c JOIN evergrant.oauth_grant g ON g.connection_id = c.id
+          JOIN evergrant.schedule s ON s.connection_id = c.id
+         WHERE g.status NOT IN ('active', 'needs_reconnect')
+            OR (g.status = 'active' AND (s.failures > 0 OR s.attempt > 1 OR s.next_at < now() - interval '4 s'
+                                        OR s.intent_at <= %s))"""
+    return [str(row) for row in database.execute(query, (since,))]
 
 
 def _persist_redis(stack: Stack) -> None:

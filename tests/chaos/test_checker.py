@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import requests
 from psycopg.types.json import Jsonb
 
+from tests.chaos.campaign import restless
 from tests.chaos.checker import Findings, check
 from tests.integration.house import House
 from tests.simulator import SimulatorProcess
@@ -123,3 +125,13 @@ def test_a_row_that_holds_a_token_nobody_accepts(scene: Build) -> None:
     here = scene("strict")
     here.tell("token", here.tokens()[-1], grant_type="refresh_token")
     assert any("with a token it does not accept" in problem for problem in here.findings().problems)
+
+
+def test_a_token_that_was_about_to_be_sent_is_not_at_rest(scene: Build) -> None:
+    """Whoever claimed it may have died; until the lease is over everything else looks well."""
+    here = scene("strict")
+    here.house.sql("UPDATE evergrant.schedule SET intent_at = now(), intent_fp = %s", (b"f" * 16,))
+    with psycopg.connect(here.house.environment["VAULT_DATABASE_URL"], autocommit=True) as database:
+        before, now = next(database.execute("SELECT now() - interval '1 min', now()"))
+        assert restless(database, before) == []
+        assert len(restless(database, now)) == 1
