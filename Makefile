@@ -9,6 +9,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # One shell that becomes the command (exec): Ctrl-C and signals reach it and nothing stands in between.
 RUN := @exec $(PYTHON) -m
 
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+    --no-emit-index-url --no-emit-find-links $(ARGS)
+
 .DEFAULT_GOAL := menu
 .PHONY: menu setup demo up flower test check lint types chaos bench lock clean
 
@@ -44,12 +47,14 @@ chaos: setup ## kill, freeze and cut things for a long time and count what was l
 	$(RUN) tests.chaos $(ARGS)
 
 bench: setup ## measure: each figure beside its limit
+	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --require-hashes --requirement deploy/bench.lock
 	$(RUN) tests.benchmarks $(ARGS)
 
 lock: ## resolve the dependencies again (needs uv; ARGS=--upgrade for the newest versions)
 	@command -v uv >/dev/null || { echo 'make lock needs uv on PATH'; exit 1; }
-	uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header \
-	    --no-emit-index-url --no-emit-find-links $(ARGS) --output-file deploy/requirements.lock pyproject.toml
+	$(COMPILE) --extra embedded --extra azure --extra transit --extra mysql --extra dev \
+	    --output-file deploy/requirements.lock pyproject.toml
+	$(COMPILE) --extra bench --constraint deploy/requirements.lock --output-file deploy/bench.lock pyproject.toml
 
 clean: ## remove what tools leave behind; .venv stays
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -72,6 +72,12 @@ def test_a_damaged_ciphertext_is_refused(kms: Kms) -> None:
         kms.unwrap(wrapped._replace(ciphertext=wrapped.ciphertext[:-1]), CONTEXT)
 
 
+def test_it_holds_the_kek_it_wraps_under_and_not_somebody_elses(kms: Kms) -> None:
+    assert kms.holds(kms.wrap(KEY, CONTEXT).kek_id)
+    assert kms.holds(kms.describe())
+    assert not kms.holds("nobody's")
+
+
 def test_a_kek_nobody_knows_is_unavailable_for_good_and_named(kms: Kms) -> None:
     with pytest.raises(KeyUnavailable) as refusal:
         kms.unwrap(kms.wrap(KEY, CONTEXT)._replace(kek_id="nobody's"), CONTEXT)

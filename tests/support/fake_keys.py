@@ -73,6 +73,9 @@ class FakeKms:
     def describe(self) -> str:
         return self.in_use
 
+    def holds(self, kek_id: str) -> bool:
+        return kek_id in self.keks
+
     def _answer(self, operation: str, context: Mapping[str, str]) -> None:
         tenant = context.get("tenant", "")
         self.calls.append((operation, tenant))

@@ -78,6 +78,10 @@ class LocalKms:
         """Name the KEK new keys are wrapped under, in full, without any secret. Raises ``KeyUnavailable``."""
         return self._look().in_use
 
+    def holds(self, kek_id: str) -> bool:
+        """Whether this KEK is in the file."""
+        return kek_id in self._look().by_id
+
     def add_key(self, name: str) -> None:
         """Add a fresh key to the file; it wraps nothing until it is made current. Raises ``ConfigurationError``."""
         self._change(partial(keyring_file.add, self._path, name, self._random(KEY_SIZE)))

@@ -40,6 +40,9 @@ class Kms(Protocol):
     def describe(self) -> str:
         """Name the KEK new keys are wrapped under, in full, without any secret. Raises ``KeyUnavailable``."""
 
+    def holds(self, kek_id: str) -> bool:
+        """Whether a wrapping under this KEK may be sent here; asks nobody, and says no to a KEK of somebody else."""
+
 
 class KeyStore(Protocol):
     """Where wrapped keys are kept."""
