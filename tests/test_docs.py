@@ -62,9 +62,9 @@ def test_the_api_page_names_every_public_name() -> None:
     assert set(vault.__all__) - named == set()
 
 
-@pytest.mark.parametrize("face", [vault.Vault, vault.Maintenance], ids=lambda face: str(face.__name__))
+@pytest.mark.parametrize("face", [vault.Vault, vault.Maintenance, vault.Keys], ids=lambda face: str(face.__name__))
 def test_the_api_page_names_every_method(face: type) -> None:
-    """So does every method of the two faces; and no other."""
+    """So does every method of a face; and no other."""
     row = next(line for line in _read("docs/api.md").splitlines() if line.startswith(f"| `{face.__name__}` |"))
     methods = {name for name in vars(face) if not name.startswith("_")}
     assert set(re.findall(r"`(\w+)`", row)) - {face.__name__} == methods

@@ -6,10 +6,12 @@ nothing.
 
 from vault.claims import Overdue
 from vault.engine.drain import Tally
+from vault.engine.sweep import Progress
 from vault.errors import (
     CannotOpen,
     ConfigurationError,
     ConnectRefused,
+    DestructionRefused,
     KeyUnavailable,
     QueueUnavailable,
     ReconnectRequired,
@@ -21,13 +23,14 @@ from vault.errors import (
     UnknownProvider,
     VaultError,
 )
-from vault.facade import Maintenance, Vault
+from vault.facade import Keys, Maintenance, Vault
 from vault.jobs import LANES, Cleanup, HealthCheck, Job, Refresh, RefreshScan, Rewrap, RotateDataKeys
 from vault.model import Connection, Status, Token
+from vault.ports import OpenAudit, Retired, Shredded, TenantKek
 from vault.secret import Secret
 from vault.services.connect import ConnectStart
 from vault.services.health import Health
-from vault.services.rotation import KeyCount, Progress
+from vault.services.rotation import KeyCount
 from vault.settings import Settings
 
 __all__ = [
@@ -38,12 +41,15 @@ __all__ = [
     "ConnectRefused",
     "ConnectStart",
     "Connection",
+    "DestructionRefused",
     "Health",
     "HealthCheck",
     "Job",
     "KeyCount",
     "KeyUnavailable",
+    "Keys",
     "Maintenance",
+    "OpenAudit",
     "Overdue",
     "Progress",
     "QueueUnavailable",
@@ -51,14 +57,17 @@ __all__ = [
     "Refresh",
     "RefreshPending",
     "RefreshScan",
+    "Retired",
     "Rewrap",
     "RotateDataKeys",
     "SchemaOutdated",
     "Secret",
     "Settings",
+    "Shredded",
     "Status",
     "StoreUnavailable",
     "Tally",
+    "TenantKek",
     "Token",
     "TokenUnavailable",
     "UnknownConnection",

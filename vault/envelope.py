@@ -122,7 +122,7 @@ class TenantKey:
             raise CannotOpen
         self.id, self._aead = key_id, AESGCM(raw)
 
-    def wrap(self, raw: bytes, record: DataKeyRecord, nonce: bytes) -> bytes:
+    def wrap(self, raw: bytes | bytearray, record: DataKeyRecord, nonce: bytes) -> bytes:
         """Wrap a data key, bound to everything its record says about it. ``nonce``: 12 bytes, never used before."""
         return _WRAPPED + nonce + self._aead.encrypt(nonce, raw, _binding(record))
 

@@ -11,6 +11,7 @@ VaultError
 ├── ConnectRefused
 ├── CannotOpen
 ├── KeyUnavailable
+├── DestructionRefused
 ├── StoreUnavailable
 └── QueueUnavailable
 
@@ -134,6 +135,14 @@ class KeyUnavailable(VaultError):
         self.transient = transient
         hint = "it will be tried again" if transient else "check the key and the rights on it"
         super().__init__(f"key {key_id} is unavailable ({reason}): {hint}")
+
+
+class DestructionRefused(VaultError):
+    """A key is not destroyed while anybody might need it: do what the message says, or wait."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"nothing was destroyed: {reason}")
 
 
 class StoreUnavailable(VaultError):

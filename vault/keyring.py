@@ -21,7 +21,7 @@ from datetime import timedelta
 from functools import partial
 from hmac import compare_digest
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -32,8 +32,8 @@ from vault.claims import DataKeyRecord
 from vault.envelope import KEY_SIZE, NONCE_SIZE, DataKey, TenantKey, context
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.forks import in_children
-from vault.metrics import key_cache, kms_calls
-from vault.ports import KeyStore, Kms, TenantKeyRecord, WrappedKey
+from vault.metrics import key_cache
+from vault.ports import Keks, KeyStore, Kms, TenantKeyRecord, WrappedKey
 
 GRANT: Final = "grant"
 """Purpose of a data key that seals the values of one owner at one provider."""
@@ -51,15 +51,13 @@ REFUSAL_LIFE: Final = timedelta(seconds=1)
 _HITS, _MISSES = key_cache.labels("hit"), key_cache.labels("miss")
 _HITS_IN_A_LOT = 1024  # a prometheus counter costs more than the look-up it counts
 
-V = TypeVar("V")
-
 
 class Keyring:
     """Hands out keys by id and by owner, makes those that do not exist yet, and forgets them in time. Thread-safe."""
 
     def __init__(
         self,
-        kms: Kms,
+        keks: Keks,
         store: KeyStore,
         *,
         monotonic: Callable[[], float],
@@ -69,10 +67,10 @@ class Keyring:
         capacity: int = CAPACITY,
         uses: int = USES,
     ) -> None:
-        """Nothing is asked of the KMS or the store yet.
+        """Nothing is asked of a KMS or the store yet.
 
         Args:
-            kms: Holds the KEK.
+            keks: Knows the KMS that holds a tenant's KEK.
             store: Holds the wrapped keys.
             monotonic: Seconds of a clock that never goes back.
             random: Gives that many unpredictable bytes.
@@ -81,7 +79,7 @@ class Keyring:
             capacity: How many keys of each sort are held at most.
             uses: How often an unwrapped data key may serve.
         """
-        self._kms, self._store = kms, store
+        self._keks, self._store = keks, store
         self._monotonic, self._random, self._new_id = monotonic, random, new_id
         self._life, self._capacity, self._uses = life.total_seconds(), capacity, uses
         self.forget()
@@ -147,9 +145,12 @@ class Keyring:
         self._current.put(owner, record.id, self._monotonic() + self._life)
         return key
 
-    def new_data_key(self, tenant: str, owner: str, provider: str, purpose: str = GRANT) -> DataKeyRecord:
-        """Make a data key under the tenant key in use. It seals nothing until the store has it."""
-        tenant_key = self._current_tenant_key(tenant)
+    def new_data_key(
+        self, tenant: str, owner: str, provider: str, purpose: str = GRANT, *, under: TenantKeyRecord | None = None
+    ) -> DataKeyRecord:
+        """Make a data key under the tenant key in use, ``under``. It seals nothing until the store has it."""
+        above = under or self.current_tenant_key(tenant)
+        tenant_key, _ = self._tenant_key(above.id, above)
         record = DataKeyRecord(self._new_id(), tenant, owner, provider, purpose, CURRENT, tenant_key.id, b"")
         wrapped = tenant_key.wrap(self._random(KEY_SIZE), record, self._random(NONCE_SIZE))
         return record._replace(wrapped=wrapped)
@@ -170,9 +171,9 @@ class Keyring:
 
     # ---------------------------------------------------------------------------------------------- tenant keys
 
-    def kek_id(self) -> str:
-        """Name the KEK new tenant keys are wrapped under. Raises ``KeyUnavailable``."""
-        return self._kms.describe()
+    def kek_id(self, uri: str | None = None) -> str:
+        """Name the KEK in use at a URI; None: for tenants who brought none. Raises ``KeyUnavailable``."""
+        return self._keks.at(uri).describe()
 
     def check(self, tenant: str) -> None:
         """Raise when the KMS does not give a tenant's key back, or, before there is one, a key made for the occasion.
@@ -185,19 +186,53 @@ class Keyring:
         record = self._store.current_tenant_key(tenant)
         if record is not None:
             self._unwrap(record)
-            return
+        else:
+            self._prove(self._keks.of(tenant), tenant)
+
+    def prove(self, uri: str | None, tenant: str) -> str:
+        """Have a KMS wrap a key made for the occasion, and give it back; returns the name of its KEK.
+
+        Raises ``KeyUnavailable`` and ``CannotOpen`` when it does not do both.
+        """
+        kms = self._keks.at(uri)
+        self._prove(kms, tenant)
+        return kms.describe()
+
+    def _prove(self, kms: Kms, tenant: str) -> None:
         probe, bound_to = self._random(KEY_SIZE), _kms_context(tenant, self._new_id())
-        if self._kms.unwrap(self._kms.wrap(probe, bound_to), bound_to) != probe:
-            raise KeyUnavailable(self._kms.describe(), "it gives back another key than it was given", transient=False)
+        if not compare_digest(kms.unwrap(kms.wrap(probe, bound_to), bound_to), probe):
+            raise KeyUnavailable(kms.describe(), "it gives back another key than it was given", transient=False)
 
     def rewrap(self, record: TenantKeyRecord) -> WrappedKey:
-        """Wrap a tenant key anew, under the KEK in use, proving that the new wrapping opens before it is returned.
+        """Wrap a tenant key anew, under its tenant's KEK in use, proving that the new wrapping opens.
 
         Raises:
             KeyUnavailable: Either KEK refused or did not answer.
             CannotOpen: The old wrapping was damaged or moved, or the new one does not open.
         """
         return self._wrap(self._unwrap(record), record.tenant, record.id)
+
+    def current_tenant_key(self, tenant: str) -> TenantKeyRecord:
+        """Read the tenant key in use, which is made when this is the first. Raises as ``sealing_key()`` does."""
+        record = self._store.current_tenant_key(tenant)
+        if record is None:
+            with self._single_flight(self._inquiry(tenant)):
+                record = self._store.current_tenant_key(tenant) or self._create_tenant_key(tenant)
+        return record
+
+    def new_tenant_key(self, tenant: str) -> TenantKeyRecord:
+        """Make a tenant key, proven to open. It wraps nothing until the store has it. Raises as ``rewrap()`` does."""
+        key_id = self._new_id()
+        return TenantKeyRecord(key_id, tenant, CURRENT, self._wrap(self._random(KEY_SIZE), tenant, key_id))
+
+    def rewrap_data_key(self, record: DataKeyRecord, under: TenantKeyRecord) -> DataKeyRecord:
+        """Wrap a data key anew, under another key of its tenant. Raises as ``key()`` does."""
+        old, _ = self._tenant_key(record.tenant_key_id)
+        new, _ = self._tenant_key(under.id, under)
+        raw = old.unwrap(record)
+        wrapped = new.wrap(raw, record, self._random(NONCE_SIZE))
+        raw[:] = bytes(KEY_SIZE)
+        return record._replace(tenant_key_id=new.id, wrapped=wrapped)
 
     def _tenant_key(self, key_id: UUID, record: TenantKeyRecord | None = None) -> tuple[TenantKey, float]:
         inquiry = self._inquiry(key_id)
@@ -214,13 +249,6 @@ class Keyring:
             raw = self._unwrap(record)
             return inquiry.hold(TenantKey(key_id, raw), ends)
 
-    def _current_tenant_key(self, tenant: str) -> TenantKey:
-        record = self._store.current_tenant_key(tenant)
-        if record is None:
-            with self._single_flight(self._inquiry(tenant)):
-                record = self._store.current_tenant_key(tenant) or self._create_tenant_key(tenant)
-        return self._tenant_key(record.id, record)[0]
-
     def _create_tenant_key(self, tenant: str) -> TenantKeyRecord:
         raw, key_id = self._random(KEY_SIZE), self._new_id()
         ends = self._monotonic() + self._life
@@ -231,7 +259,7 @@ class Keyring:
         return winner
 
     def _wrap(self, raw: bytes, tenant: str, key_id: UUID) -> WrappedKey:
-        wrapped = _counted("wrap", partial(self._kms.wrap, raw, _kms_context(tenant, key_id)))
+        wrapped = self._keks.of(tenant).wrap(raw, _kms_context(tenant, key_id))
         # The right to wrap without the right to unwrap is a common slip in a key policy: notice it before anything
         # depends on this wrapping.
         if not compare_digest(self._unwrap(TenantKeyRecord(key_id, tenant, CURRENT, wrapped)), raw):
@@ -239,7 +267,10 @@ class Keyring:
         return wrapped
 
     def _unwrap(self, record: TenantKeyRecord) -> bytes:
-        return _counted("unwrap", partial(self._kms.unwrap, record.wrapped, _kms_context(record.tenant, record.id)))
+        if not record.wrapped.ciphertext:
+            raise KeyUnavailable(str(record.id), "the key was destroyed", transient=False)
+        kms = self._keks.holding(record.tenant, record.wrapped.kek_id)
+        return kms.unwrap(record.wrapped, _kms_context(record.tenant, record.id))
 
     def _single_flight(self, inquiry: Inquiry[TenantKey]) -> AbstractContextManager[tuple[TenantKey, float] | None]:
         return inquiry.single_flight(self._monotonic, REFUSAL_LIFE.total_seconds())
@@ -299,13 +330,3 @@ def _fingerprint(mac: HMAC, tenant: str, subject: UUID, text: str) -> bytes:
 
 def _kms_context(tenant: str, key_id: UUID) -> dict[str, str]:
     return {"app": "evergrant", "tenant": tenant, "purpose": "tenant-key", "key_id": str(key_id)}
-
-
-def _counted(operation: str, call: Callable[[], V]) -> V:
-    try:
-        answer = call()
-    except BaseException:
-        kms_calls.labels(operation, "error").inc()
-        raise
-    kms_calls.labels(operation, "ok").inc()
-    return answer

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 kms_calls: Final = Counter("evergrant_kms_calls", "Calls to the KMS that holds the KEK.", ["operation", "outcome"])
-"""operation: wrap, unwrap; outcome: ok, error."""
+"""operation: wrap, unwrap, describe; outcome: ok, error."""
+
+kms_encrypt_seconds: Final = Histogram(
+    "evergrant_kms_encrypt_duration_seconds", "How long the KMS took to wrap a key.", buckets=_SECONDS
+)
+kms_decrypt_seconds: Final = Histogram(
+    "evergrant_kms_decrypt_duration_seconds", "How long the KMS took to unwrap a key.", buckets=_SECONDS
+)
+kms_encrypt_errors: Final = Counter("evergrant_kms_encrypt_errors", "Keys the KMS did not wrap.", ["cause"])
+kms_decrypt_errors: Final = Counter("evergrant_kms_decrypt_errors", "Keys the KMS did not unwrap.", ["cause"])
+"""cause: unavailable (it passes), refused (somebody must act), integrity (the ciphertext or its context is wrong)."""
 
 key_cache: Final = Counter("evergrant_kms_key_cache", "Look-ups of a data key in this process's cache.", ["result"])
 """result: hit, miss. Hits are added in lots of up to 1,024, at the latest with the next miss."""

@@ -82,6 +82,8 @@ class Settings(BaseModel):
     """Directory for answers on their way; must survive the death of a process. Default: ``spool`` under ``home``."""
     kek_uri: str | None = Field(default=None, validation_alias=_alias("KEK_URI", "KMS_KEY_ID"))
     """Master key, by URI: ``local:/path/keyring.json#name``. Default: a local keyring under ``home``."""
+    kek_former_uris: Words = ()
+    """KEKs that may still hold tenant keys, comma-separated URIs: those in use before ``VAULT_KEK_URI`` was changed."""
     tenant: str = DEFAULT_TENANT
     """Tenant this process acts for."""
     providers: Words = ()
@@ -126,6 +128,9 @@ class Settings(BaseModel):
     """Uses of an unwrapped data key before it is unwrapped anew."""
     data_key_max_age_days: Annotated[float, Field(gt=0, le=36_600)] = 30.0
     """Age after which a data key is replaced, in days."""
+
+    rotation_rate: Annotated[float, Field(gt=0)] = 2000.0
+    """Rows a second that one run of a rotation touches at most."""
 
     scan_interval_s: Seconds = 5.0
     """Seconds between looks for due refreshes, by beat and by the pulse of every worker."""

@@ -13,30 +13,40 @@ from threading import Lock
 
 from vault import policy
 from vault.engine.sealing import Sealer
+from vault.engine.sweep import Pace, paced
 from vault.engine.tools import Tools
 from vault.keyring import Keyring
-from vault.kms import open_kms
+from vault.kms.directory import KekDirectory
+from vault.kms.local import LocalKms
 from vault.limits import LocalGate
 from vault.oauth.codeflow import RequestsCodeExchange
 from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.providers import FileProviders
 from vault.oauth.transport import CurlTransport
+from vault.ports import TenantKeks
 from vault.queue import CeleryDoorbell
 from vault.services.access import Access
 from vault.services.cleanup import Cleaning
 from vault.services.connect import Connecting
+from vault.services.destruction import KeyDestruction
 from vault.services.health import HealthChecking
+from vault.services.key_audit import KeyAudit
 from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
-from vault.services.rotation import KeyRotation
+from vault.services.rewrap import Rewrapping
+from vault.services.rotation import DataKeyRotation
+from vault.services.tenant_keys import TenantKeyRotation
 from vault.settings import Settings
 from vault.spool import FileSpool
 from vault.store.connections import PostgresConnections
+from vault.store.data_keys import PostgresDataKeys
 from vault.store.engine import Database
+from vault.store.key_ends import PostgresKeyEnds
 from vault.store.keys import PostgresKeys
 from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
 from vault.store.schema import Schema
+from vault.store.tenant_keys import PostgresTenantKeys
 from vault.store.upkeep import PostgresUpkeep
 
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -68,11 +78,16 @@ class Wiring:
         self.cleaning = Cleaning(self._upkeep)
 
     @cached_property
+    def keks(self) -> KekDirectory:
+        """Every KMS that holds a KEK of ours."""
+        return KekDirectory(self._settings.master_key_uri, self._settings.kek_former_uris, self._keys, monotonic)
+
+    @cached_property
     def keyring(self) -> Keyring:
         """Unwrapped keys, and the KMS behind them."""
         settings = self._settings
         return Keyring(
-            open_kms(settings.master_key_uri), self._keys,
+            self.keks, self._keys,
             monotonic=monotonic, random=secrets.token_bytes, new_id=uuid.uuid4,
             life=timedelta(seconds=settings.key_cache_life_s),
             capacity=settings.key_cache_size, uses=settings.key_cache_uses,
@@ -98,9 +113,44 @@ class Wiring:
         return Revoking(self._tools, self._upkeep, self.keyring)
 
     @cached_property
-    def rotation(self) -> KeyRotation:
-        """Rewrapping and rotating keys."""
-        return KeyRotation(self.keyring, self._keys, monotonic=monotonic)
+    def rewrapping(self) -> Rewrapping:
+        """Tenant keys under a new KEK."""
+        return Rewrapping(self.keyring, PostgresTenantKeys(self.database), pace=self._pace())
+
+    @cached_property
+    def tenant_key_rotation(self) -> TenantKeyRotation:
+        """Data keys under new tenant keys."""
+        store = PostgresTenantKeys(self.database)
+        return TenantKeyRotation(self.keyring, self._keys, store, monotonic=monotonic, pace=self._pace())
+
+    @cached_property
+    def data_key_rotation(self) -> DataKeyRotation:
+        """Values under new data keys."""
+        store = PostgresDataKeys(self.database)
+        return DataKeyRotation(self.keyring, store, monotonic=monotonic, pace=self._pace())
+
+    @cached_property
+    def key_audit(self) -> KeyAudit:
+        """Opening everything."""
+        return KeyAudit(self.keyring, PostgresKeyEnds(self.database), pace=self._pace())
+
+    @cached_property
+    def key_destruction(self) -> KeyDestruction:
+        """Ending keys."""
+        ends = PostgresKeyEnds(self.database)
+        return KeyDestruction(ends, ends)
+
+    @property
+    def tenant_keks(self) -> TenantKeks:
+        """Which tenants brought which KEK."""
+        return self._keys
+
+    def keyring_file(self) -> LocalKms:
+        """The keyring file in use. Raises ``ConfigurationError`` when the KEK is not in a file."""
+        return self.keks.keyring_file()
+
+    def _pace(self) -> Pace:
+        return paced(self._settings.rotation_rate, monotonic, time.sleep)
 
     @cached_property
     def health(self) -> HealthChecking:

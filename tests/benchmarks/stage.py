@@ -19,7 +19,7 @@ from vault import settings as vault_settings
 from vault.claims import DataKeyRecord
 from vault.envelope import context, seal
 from vault.keyring import Keyring
-from vault.kms import open_kms
+from vault.kms.directory import KekDirectory
 from vault.ports import TenantKeyRecord
 from vault.store.engine import Database
 from vault.store.keys import PostgresKeys
@@ -112,7 +112,7 @@ class Stage:
         settings = vault_settings.load(self.environment)
         database = Database(settings.database_url)
         keyring = Keyring(
-            open_kms(settings.master_key_uri),
+            KekDirectory(settings.master_key_uri, (), _OneTenant(database), monotonic),
             _OneTenant(database),
             monotonic=monotonic,
             random=secrets.token_bytes,

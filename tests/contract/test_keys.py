@@ -14,15 +14,23 @@ import pytest
 from tests.integration.store.rows import HOUR, Rows
 from tests.support.fake_keys import Clock, FakeKeys
 from vault.claims import DataKeyRecord
-from vault.ports import KeyStore, RotationStore, SealedRow, TenantKeyRecord, WrappedKey
+from vault.ports import (
+    DataKeyRotationStore,
+    KeyStore,
+    RewrapStore,
+    SealedRow,
+    TenantKeyRecord,
+    TenantKeyRotationStore,
+    WrappedKey,
+)
 
 ZERO = timedelta(0)
 ENVELOPES = (("access_token", b"access"), ("refresh_token", b"refresh"))
 ANEW = (("access_token", b"anew"), ("refresh_token", b"too"))
 
 
-class Keys(KeyStore, RotationStore, Protocol):
-    """Both ports, as one store satisfies them."""
+class Keys(KeyStore, RewrapStore, TenantKeyRotationStore, DataKeyRotationStore, Protocol):
+    """Every port of keys at rest, as one object."""
 
 
 class Bench(Protocol):
@@ -75,8 +83,9 @@ class PostgresBench:
         self._rows.sql(move, (grant.subject,))
 
     def age(self, by: timedelta) -> None:
-        older = "UPDATE evergrant.data_key SET created_at = created_at - %s, replaced_at = replaced_at - %s"
-        self._rows.sql(older, (by, by))
+        for table in ("data_key", "tenant_key"):
+            older = f"UPDATE evergrant.{table} SET created_at = created_at - %s, replaced_at = replaced_at - %s"
+            self._rows.sql(older, (by, by))
 
 
 @pytest.fixture(params=["postgres", "fake"])
@@ -106,7 +115,7 @@ def _data_key(keys: Keys, tenant: str = "acme", **changes: Any) -> DataKeyRecord
 
 def _replaced(keys: Keys, old: DataKeyRecord) -> DataKeyRecord:
     new = _data_key(keys, old.tenant, owner=old.owner)
-    assert keys.replace_data_key(old, new)
+    assert keys.replace_data_keys([(old, new)]) == {old.id}
     return new
 
 
@@ -167,11 +176,14 @@ def test_many_who_come_at_once_end_up_with_one_key(keys: Keys, kind: str) -> Non
 
 def test_tenant_keys_under_another_kek_are_found_until_none_is_left(keys: Keys) -> None:
     old, new = keys.add_tenant_key(_tenant_key("acme")), keys.add_tenant_key(_tenant_key("umbra", "kek-2"))
-    assert keys.tenant_keys_not_under("kek-2", 10) == [old]
-    assert keys.tenant_keys_not_under("kek-1", 10) == [new]
-    assert len(keys.tenant_keys_not_under("kek-3", 1)) == 1
+    everybody = {"uri": None, "after": None}
+    assert keys.tenant_keys_not_under("kek-2", 10, **everybody) == [old]
+    assert keys.tenant_keys_not_under("kek-1", 10, **everybody) == [new]
+    first, second = sorted([old, new], key=lambda key: key.id)
+    assert keys.tenant_keys_not_under("kek-3", 1, **everybody) == [first]
+    assert keys.tenant_keys_not_under("kek-3", 10, uri=None, after=first.id) == [second]
     assert keys.rewrap_tenant_key(old.id, old.wrapped, WrappedKey("kek-2", "fake", b"anew"))
-    assert keys.tenant_keys_not_under("kek-2", 10) == []
+    assert keys.tenant_keys_not_under("kek-2", 10, **everybody) == []
     assert keys.tenant_key(old.id) == old._replace(wrapped=WrappedKey("kek-2", "fake", b"anew"))
 
 
@@ -184,6 +196,42 @@ def test_a_wrapping_is_swapped_only_for_the_one_that_was_read(keys: Keys) -> Non
     assert kept.wrapped.ciphertext == b"quicker"
 
 
+def test_a_tenant_key_is_replaced_once_and_found_as_such(bench: Bench) -> None:
+    keys = bench.keys
+    old = keys.add_tenant_key(_tenant_key())
+    bench.age(HOUR)
+    young = keys.add_tenant_key(_tenant_key("umbra"))
+    assert keys.tenant_keys_older_than(HOUR / 2, 10, None) == [old]
+    assert {key.id for key in keys.tenant_keys_older_than(ZERO, 10, None)} == {old.id, young.id}
+    new, late = _tenant_key(), _tenant_key()
+    assert keys.replace_tenant_key(old, new)
+    assert not keys.replace_tenant_key(old, late)
+    assert keys.current_tenant_key("acme") == new
+    assert keys.replaced_tenant_keys(10, None) == [old._replace(state="previous")]
+    assert keys.replaced_tenant_keys(10, old.id) == []
+
+
+def test_data_keys_are_rewrapped_under_a_new_tenant_key_and_the_old_one_retired(bench: Bench) -> None:
+    keys = bench.keys
+    old = keys.add_tenant_key(_tenant_key())
+    under = sorted(
+        (keys.add_data_key(_data_key(keys, owner=owner)) for owner in ("olga", "nina", "per")), key=lambda key: key.id
+    )
+    new = _tenant_key()
+    assert keys.replace_tenant_key(old, new)
+    bench.age(HOUR * 2)
+    assert keys.data_keys_under(old.id, 2, None) == under[:2]
+    assert keys.data_keys_under(old.id, 2, under[1].id) == under[2:]
+    rewrapped = [(key, key._replace(tenant_key_id=new.id, wrapped=key.wrapped + b"anew")) for key in under]
+    assert keys.rewrap_data_keys(rewrapped[:1]) == 1
+    assert keys.rewrap_data_keys(rewrapped) == 2, "one is not any more what was read"
+    assert keys.data_keys_under(old.id, 10, None) == []
+    assert keys.data_key(under[0].id) == rewrapped[0][1]
+    assert keys.retire_unused_tenant_keys() == 1
+    assert keys.retire_unused_tenant_keys() == 0
+    assert keys.tenant_key(old.id) == old._replace(state="retired")
+
+
 # ------------------------------------------------------------------------------------------------------------ data keys
 
 
@@ -193,9 +241,10 @@ def test_data_keys_past_their_age_are_found_and_others_are_not(bench: Bench) -> 
     keys.add_data_key(_data_key(keys, purpose="fingerprint", owner="", provider=""))
     bench.age(HOUR)
     young = keys.add_data_key(_data_key(keys, owner="nina"))
-    assert keys.data_keys_older_than(HOUR / 2, 10) == [old]
-    assert {key.id for key in keys.data_keys_older_than(ZERO, 10)} == {old.id, young.id}
-    assert len(keys.data_keys_older_than(ZERO, 1)) == 1
+    assert keys.data_keys_older_than(HOUR / 2, 10, None) == [old]
+    assert keys.data_keys_older_than(ZERO, 10, None) == [old, young]
+    assert keys.data_keys_older_than(ZERO, 1, None) == [old]
+    assert keys.data_keys_older_than(ZERO, 10, old.id) == [young]
 
 
 def test_a_replaced_data_key_goes_on_opening_and_the_new_one_seals(keys: Keys) -> None:
@@ -209,7 +258,7 @@ def test_a_data_key_is_replaced_once(keys: Keys) -> None:
     old = keys.add_data_key(_data_key(keys))
     new = _replaced(keys, old)
     late = _data_key(keys)
-    assert not keys.replace_data_key(old, late)
+    assert not keys.replace_data_keys([(old, late)])
     assert keys.current_data_key("acme", "olga", "spotify", "grant") == new
     assert keys.data_key(late.id) is None
 
@@ -218,13 +267,18 @@ def test_rows_under_replaced_keys_are_found_until_they_are_resealed(bench: Bench
     keys = bench.keys
     old = keys.add_data_key(_data_key(keys))
     grants = [bench.grant(old) for _ in range(3)]
-    assert keys.rows_under_replaced_keys(10) == []
+    assert keys.rows_under_replaced_keys(10, None) == []
     new = _replaced(keys, old)
-    assert sorted(keys.rows_under_replaced_keys(10)) == sorted(grants)
-    assert len(keys.rows_under_replaced_keys(2)) == 2
+    found = keys.rows_under_replaced_keys(10, None)
+    assert [each.row for each in found] == sorted(grants, key=lambda row: row.subject)
+    assert {each.key for each in found} == {old._replace(state="previous")}
+    assert {each.current for each in found} == {new}
+    assert keys.rows_under_replaced_keys(2, None) == found[:2]
+    assert keys.rows_under_replaced_keys(2, found[1].row) == found[2:]
+    assert keys.rows_under_replaced_keys(2, found[2].row) == []
     resealed = [(g, g._replace(data_key_id=new.id, envelopes=ANEW)) for g in grants]
     assert keys.reseal(resealed) == 3
-    assert keys.rows_under_replaced_keys(10) == []
+    assert keys.rows_under_replaced_keys(10, None) == []
 
 
 def test_a_grant_that_moved_on_or_was_resealed_before_is_left_alone(bench: Bench) -> None:
@@ -236,7 +290,7 @@ def test_a_grant_that_moved_on_or_was_resealed_before_is_left_alone(bench: Bench
     bench.refresh(moved)
     assert keys.reseal([(done, swap[done])]) == 1
     assert keys.reseal(list(swap.items())) == 1
-    assert [g.subject for g in keys.rows_under_replaced_keys(10)] == [moved.subject]
+    assert [each.row.subject for each in keys.rows_under_replaced_keys(10, None)] == [moved.subject]
 
 
 def test_what_is_at_rest_is_counted_by_method_and_by_what_it_stands_under(bench: Bench) -> None:

@@ -130,17 +130,38 @@ NEEDS_SETTINGS = [
     ("rotate",),
     ("rewrap",),
     ("keys",),
+    ("keys", "rotate-tenant-keys"),
+    ("keys", "verify"),
+    ("keys", "destroy", "--oldest-backup", "2026-01-01"),
+    ("keys", "shred", "--owner", "nobody", "--yes"),
+    ("keys", "shred", "--whole-tenant", "--tenant", "nobodys", "--yes"),
+    ("kek", "list"),
+    ("kek", "set", "umbra", "local:{home}/umbra.json"),
+    ("kek", "remove", "umbra"),
     ("cleanup",),
 ]
+NEEDS_A_KMS = [
+    ("kek", "test", "local:{home}/umbra.json"),
+    ("keyring", "list"),
+    ("keyring", "add", "second"),
+    ("keyring", "use", "second"),
+    ("keyring", "backup", "{home}/backup.json"),
+]
+AFTER_REWRAPPING = [("rewrap",), ("keyring", "remove", "primary", "--yes")]
+COMMAND_LINES = [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING]
+
+
+def _filled(words: tuple[str, ...], home: Path) -> list[str]:
+    return [word.replace("{home}", str(home)) for word in words]
 
 
 def test_every_command_is_tried_below() -> None:
     for command in COMMANDS:
-        is_group = command in ((), ("db",))
-        assert is_group or any(words[: len(command)] == command for words in NEEDS_SETTINGS), command
+        is_group = command in ((), ("db",), ("kek",), ("keyring",))
+        assert is_group or any(words[: len(command)] == command for words in COMMAND_LINES), command
 
 
-@pytest.mark.parametrize("words", NEEDS_SETTINGS, ids=" ".join)
+@pytest.mark.parametrize("words", COMMAND_LINES, ids=" ".join)
 def test_missing_settings_are_named_all_at_once(words: tuple[str, ...]) -> None:
     result = _runner({})(*words)
     assert result.exit_code == EXIT_USAGE
@@ -153,7 +174,9 @@ def test_missing_settings_are_named_all_at_once(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("words", [words for words in NEEDS_SETTINGS if words != ("health",)], ids=" ".join)
 def test_a_database_that_is_away_is_one_line_and_no_password(tmp_path: Path, words: tuple[str, ...]) -> None:
     url = f"postgresql://vault:hunter2@/x?host={tmp_path}"
-    result = _runner({"VAULT_DATABASE_URL": url, "VAULT_REDIS_URL": NOBODY_HERE, "VAULT_HOME": str(tmp_path)})(*words)
+    result = _runner({"VAULT_DATABASE_URL": url, "VAULT_REDIS_URL": NOBODY_HERE, "VAULT_HOME": str(tmp_path)})(
+        *_filled(words, tmp_path)
+    )
     assert result.exit_code == EXIT_FAILED, result.output
     assert "StoreUnavailable: PostgreSQL at" in result.stderr
     assert "hunter2" not in result.output
@@ -230,7 +253,7 @@ def test_no_command_prints_anything_secret(run: Run, house: House, connected: UU
     for words in (
         ("check",), ("health",), ("list",), ("show", connected), ("get", connected), ("refresh", connected),
         ("refresh", "--due"), ("rotate", "--older-than-days", 0), ("rewrap",), ("keys",), ("cleanup",),
-        ("db", "upgrade"),
+        ("db", "upgrade"), ("keys", "verify"), ("kek", "list"), ("keyring", "list"),
     ):  # fmt: skip
         for more in ((), ("--json",)):
             result = run(*more, *words)
@@ -293,6 +316,6 @@ def test_cleaning_up_counts_first_when_told_to(run: Run, house: House) -> None:
 
 
 def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, house: House, connected: UUID) -> None:
-    for words in NEEDS_SETTINGS:
-        named = [str(connected) if word == str(UUID(int=1)) else word for word in words]
-        assert _document(run("--json", *named)) is not None
+    for words in COMMAND_LINES:
+        named = [str(connected) if word == str(UUID(int=1)) else word for word in _filled(words, house.home)]
+        assert _document(run("--json", *named)) is not None, words

@@ -6,8 +6,9 @@ import itertools
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from vault.claims import DataKeyRecord
 from vault.errors import CannotOpen, KeyUnavailable, VaultError
 from vault.keyring import Keyring
-from vault.ports import SealedRow, StoredCount, TenantKeyRecord, WrappedKey
+from vault.ports import Kms, ReplacedRow, SealedRow, StoredCount, TenantKeyRecord, WrappedKey
+
+K = TypeVar("K", TenantKeyRecord, DataKeyRecord)
 
 
 class Clock:
@@ -89,12 +92,32 @@ class FakeKms:
         return json.dumps(dict(context), sort_keys=True).encode()
 
 
+class FakeKeks:
+    """One KMS for everybody, and others that tenants brought, by URI; each tenant's former KMS goes on unwrapping."""
+
+    def __init__(self, kms: FakeKms) -> None:
+        self.default, self.others = kms, dict[str, FakeKms]()
+        self.brought: dict[str, str] = {}
+
+    def of(self, tenant: str) -> Kms:
+        return self.at(self.brought.get(tenant))
+
+    def at(self, uri: str | None) -> Kms:
+        return self.default if uri is None else self.others[uri]
+
+    def holding(self, tenant: str, kek_id: str) -> Kms:
+        for kms in (self.of(tenant), self.default):
+            if kms.holds(kek_id):
+                return kms
+        raise KeyUnavailable(kek_id, "held by nobody", transient=False)
+
+
 class Killed(BaseException):
     """The process ended here, as by SIGKILL: between two calls of the store."""
 
 
 class FakeKeys:
-    """``KeyStore`` and ``RotationStore``: each call is a transaction, as in the database."""
+    """``KeyStore`` and every store of rotation: each call is a transaction, as in the database."""
 
     def __init__(self, clock: Clock) -> None:
         self.tenant_keys: dict[UUID, TenantKeyRecord] = {}
@@ -105,6 +128,7 @@ class FakeKeys:
         self.calls_left: int | None = None
         """So many calls are answered, then the process is killed; None: it lives."""
         self.before_swap: Callable[[], None] = lambda: None
+        self.brought: dict[str, str] = {}
         self._clock = clock
         self._lock = threading.RLock()
 
@@ -124,7 +148,10 @@ class FakeKeys:
         self._call("add_tenant_key")
         with self._lock:
             winner = self.current_tenant_key(record.tenant)
-            return winner or self.tenant_keys.setdefault(record.id, record)
+            if winner is None:
+                winner = self.tenant_keys[record.id] = record
+                self.made_at[record.id] = self._clock()
+            return winner
 
     def data_key(self, key_id: UUID) -> DataKeyRecord | None:
         self._call("data_key")
@@ -146,11 +173,32 @@ class FakeKeys:
                 self.made_at[record.id] = self._clock()
             return winner
 
-    # -- RotationStore
+    # -- RewrapStore
 
-    def tenant_keys_not_under(self, kek_id: str, limit: int) -> list[TenantKeyRecord]:
+    def own_kek_uris(self) -> list[str]:
+        self._call("own_kek_uris")
+        return sorted(set(self.brought.values()))
+
+    def tenant_keys_not_under(
+        self, kek_id: str, limit: int, *, uri: str | None, after: UUID | None
+    ) -> list[TenantKeyRecord]:
         self._call("tenant_keys_not_under")
-        return [r for r in self.tenant_keys.values() if r.wrapped.kek_id != kek_id][:limit]
+        return self._page(
+            (r for r in self.tenant_keys.values() if r.wrapped.kek_id != kek_id and self.brought.get(r.tenant) == uri),
+            limit, after,
+        )  # fmt: skip
+
+    def tenant_keys_under(self, kek_id: str) -> int:
+        self._call("tenant_keys_under")
+        return sum(record.wrapped.kek_id == kek_id for record in self.tenant_keys.values())
+
+    def forget_former_keks(self, uri: str | None, kek_id: str) -> None:
+        self._call("forget_former_keks")
+
+    @staticmethod
+    def _page(found: Iterable[K], limit: int, after: UUID | None) -> list[K]:
+        ordered = sorted(found, key=lambda record: record.id)
+        return [record for record in ordered if after is None or record.id > after][:limit]
 
     def rewrap_tenant_key(self, key_id: UUID, old: WrappedKey, new: WrappedKey) -> bool:
         self._call("rewrap_tenant_key")
@@ -161,31 +209,90 @@ class FakeKeys:
             self.tenant_keys[key_id] = self.tenant_keys[key_id]._replace(wrapped=new)
             return True
 
-    def data_keys_older_than(self, age: timedelta, limit: int) -> list[DataKeyRecord]:
-        self._call("data_keys_older_than")
+    # -- TenantKeyRotationStore
+
+    def tenant_keys_older_than(self, age: timedelta, limit: int, after: UUID | None) -> list[TenantKeyRecord]:
+        self._call("tenant_keys_older_than")
         before = self._clock() - age.total_seconds()
         with self._lock:
-            return [
-                r
-                for r in self.data_keys.values()
-                if r.state == "current" and r.purpose == "grant" and self.made_at[r.id] <= before
-            ][:limit]
+            found = [r for r in self.tenant_keys.values() if r.state == "current" and self.made_at[r.id] <= before]
+        return self._page(found, limit, after)
 
-    def replace_data_key(self, old: DataKeyRecord, new: DataKeyRecord) -> bool:
-        self._call("replace_data_key")
+    def replace_tenant_key(self, old: TenantKeyRecord, new: TenantKeyRecord) -> bool:
+        self._call("replace_tenant_key")
         self.before_swap()
         with self._lock:
-            if self.data_keys[old.id].state != "current":
+            if self.tenant_keys[old.id].state != "current":
                 return False
-            self.data_keys[old.id] = old._replace(state="previous")
-            self.data_keys[new.id] = new
+            self.tenant_keys[old.id] = self.tenant_keys[old.id]._replace(state="previous")
+            self.tenant_keys[new.id] = new
             self.made_at[new.id] = self._clock()
             return True
 
-    def rows_under_replaced_keys(self, limit: int) -> list[SealedRow]:
+    def replaced_tenant_keys(self, limit: int, after: UUID | None) -> list[TenantKeyRecord]:
+        self._call("replaced_tenant_keys")
+        return self._page((r for r in self.tenant_keys.values() if r.state == "previous"), limit, after)
+
+    def data_keys_under(self, tenant_key_id: UUID, limit: int, after: UUID | None) -> list[DataKeyRecord]:
+        self._call("data_keys_under")
+        return self._page((r for r in self.data_keys.values() if r.tenant_key_id == tenant_key_id), limit, after)
+
+    def rewrap_data_keys(self, keys: Sequence[tuple[DataKeyRecord, DataKeyRecord]]) -> int:
+        self._call("rewrap_data_keys")
+        self.before_swap()
+        with self._lock:
+            fitting = [(old, new) for old, new in keys if self.data_keys[old.id].wrapped == old.wrapped]
+            for old, new in fitting:
+                known = self.data_keys[old.id]
+                self.data_keys[old.id] = known._replace(tenant_key_id=new.tenant_key_id, wrapped=new.wrapped)
+            return len(fitting)
+
+    def retire_unused_tenant_keys(self) -> int:
+        self._call("retire_unused_tenant_keys")
+        with self._lock:
+            used = {r.tenant_key_id for r in self.data_keys.values()}
+            unused = [r for r in self.tenant_keys.values() if r.state == "previous" and r.id not in used]
+            self.tenant_keys.update({r.id: r._replace(state="retired") for r in unused})
+            return len(unused)
+
+    # -- DataKeyRotationStore
+
+    def data_keys_older_than(self, age: timedelta, limit: int, after: UUID | None) -> list[DataKeyRecord]:
+        self._call("data_keys_older_than")
+        before = self._clock() - age.total_seconds()
+        with self._lock:
+            found = [
+                r for r in self.data_keys.values()
+                if r.state == "current" and r.purpose == "grant" and self.made_at[r.id] <= before
+            ]  # fmt: skip
+            found.sort(key=lambda r: (self.made_at[r.id], r.id))
+            last = None if after is None else (self.made_at[after], after)
+            return [r for r in found if last is None or (self.made_at[r.id], r.id) > last][:limit]
+
+    def replace_data_keys(self, keys: Sequence[tuple[DataKeyRecord, DataKeyRecord]]) -> set[UUID]:
+        self._call("replace_data_keys")
+        self.before_swap()
+        with self._lock:
+            replaced = {old.id for old, _ in keys if self.data_keys[old.id].state == "current"}
+            for old, new in keys:
+                if old.id in replaced:
+                    self.data_keys[old.id] = self.data_keys[old.id]._replace(state="previous")
+                    self.data_keys[new.id] = new
+                    self.made_at[new.id] = self._clock()
+            return replaced
+
+    def rows_under_replaced_keys(self, limit: int, after: SealedRow | None) -> list[ReplacedRow]:
         self._call("rows_under_replaced_keys")
         with self._lock:
-            return [g for g in self.rows.values() if self.data_keys[g.data_key_id].state == "previous"][:limit]
+            found = [row for row in self.rows.values() if self.data_keys[row.data_key_id].state == "previous"]
+            found.sort(key=lambda row: (row.data_key_id, row.subject))
+            last = None if after is None else (after.data_key_id, after.subject)
+            left = [row for row in found if last is None or (row.data_key_id, row.subject) > last][:limit]
+            return [ReplacedRow(row, self.data_keys[row.data_key_id], self._current(row)) for row in left]
+
+    def _current(self, row: SealedRow) -> DataKeyRecord | None:
+        wanted = (row.tenant, row.owner, row.provider, "grant", "current")
+        return next((r for r in self.data_keys.values() if r[1:6] == wanted), None)
 
     def reseal(self, rows: Sequence[tuple[SealedRow, SealedRow]]) -> int:
         self._call("reseal")
@@ -234,7 +341,8 @@ class Rig:
 
     def __init__(self, *, life: timedelta = timedelta(minutes=5), capacity: int = 10_000, uses: int = 10**9) -> None:
         self.clock, self.kms = Clock(), FakeKms()
-        self.keys = FakeKeys(self.clock)
+        self.keks, self.keys = FakeKeks(self.kms), FakeKeys(self.clock)
+        self.keks.brought = self.keys.brought
         self._life, self._capacity, self._uses = life, capacity, uses
         self._random, self._new_id = itertools.count(1), counting_ids()
         self.keyring = self.another_process()
@@ -242,7 +350,7 @@ class Rig:
     def another_process(self) -> Keyring:
         """A keyring with nothing in it, over the same KMS and the same store."""
         return Keyring(
-            self.kms,
+            self.keks,
             self.keys,
             monotonic=self.clock,
             random=self._bytes,

@@ -16,6 +16,7 @@ from vault.errors import (
     CannotOpen,
     ConfigurationError,
     ConnectRefused,
+    DestructionRefused,
     KeyUnavailable,
     QueueUnavailable,
     ReconnectRequired,
@@ -61,6 +62,7 @@ EXAMPLES: dict[type[VaultError], tuple[Callable[[], VaultError], str]] = {
     ReconnectRequired: (lambda: ReconnectRequired(ID, "invalid_grant"), "vault.begin()"),
     ConnectRefused: (lambda: ConnectRefused("denied", "the owner did not agree"), "start the flow again"),
     CannotOpen: (CannotOpen, "restore"),
+    DestructionRefused: (lambda: DestructionRefused("a backup needs it: wait"), "do what the message says"),
     KeyUnavailable: (lambda: KeyUnavailable("kek-1", "denied", transient=False), "check the key"),
     StoreUnavailable: (lambda: StoreUnavailable("db:5432/app", "refused"), "VAULT_DATABASE_URL"),
     QueueUnavailable: (lambda: QueueUnavailable("redis:6379", "refused"), "VAULT_REDIS_URL"),
@@ -86,7 +88,7 @@ def test_every_error_that_is_raised_has_an_example_here() -> None:
 def test_docstring_and_message_hold_the_remedy(kind: type[VaultError]) -> None:
     make, remedy = EXAMPLES[kind]
     assert remedy in " ".join((kind.__doc__ or "").split())
-    if kind not in (ConfigurationError, ConnectRefused):  # whoever raises these says what to do
+    if kind not in (ConfigurationError, ConnectRefused, DestructionRefused):  # whoever raises these says what to do
         assert remedy in str(make())
 
 

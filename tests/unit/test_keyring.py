@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tests.support import reference
-from tests.support.fake_keys import FakeKeys, FakeKms, Killed, Rig
+from tests.support.fake_keys import FakeKeks, FakeKeys, Killed, Rig
 from vault.envelope import TenantKey, context, open_envelope, seal
 from vault.errors import CannotOpen, KeyUnavailable, VaultError
 from vault.keyring import Keyring
@@ -173,8 +173,6 @@ def test_a_tenant_whose_kms_hangs_holds_up_nobody_else() -> None:
 def test_what_is_cached_and_what_the_kms_is_asked_is_counted() -> None:
     rig = Rig()
     hits, misses = (read_metric("evergrant_kms_key_cache_total", result=result) for result in ("hit", "miss"))
-    wraps = read_metric("evergrant_kms_calls_total", operation="wrap", outcome="ok")
-    errors = read_metric("evergrant_kms_calls_total", operation="unwrap", outcome="error")
     key = rig.keyring.sealing_key("acme", "ann", "spotify")
     for _ in range(3000):
         rig.keyring.cached(key.id)
@@ -185,8 +183,6 @@ def test_what_is_cached_and_what_the_kms_is_asked_is_counted() -> None:
         reader.opening_key(key.id)
     assert read_metric("evergrant_kms_key_cache_total", result="hit") - hits == 3000
     assert read_metric("evergrant_kms_key_cache_total", result="miss") - misses == 3
-    assert read_metric("evergrant_kms_calls_total", operation="wrap", outcome="ok") - wraps == 1
-    assert read_metric("evergrant_kms_calls_total", operation="unwrap", outcome="error") - errors == 1
 
 
 # --------------------------------------------------------------------------------------------------- forgetting in time
@@ -394,7 +390,7 @@ def test_a_key_replaced_by_another_process_is_noticed_within_the_cache_life() ->
     old = rig.keyring.sealing_key("acme", "ann", "spotify")
     rotator = rig.another_process()
     new = rotator.new_data_key("acme", "ann", "spotify")
-    assert rig.keys.replace_data_key(rig.keys.data_keys[old.id], new)
+    assert rig.keys.replace_data_keys([(rig.keys.data_keys[old.id], new)])
     assert rig.keyring.sealing_key("acme", "ann", "spotify").id == old.id
     assert rig.keyring.current_key("acme", "ann", "spotify").id == new.id
     assert rig.keyring.sealing_key("acme", "ann", "spotify").id == new.id
@@ -452,6 +448,6 @@ def test_a_fingerprinter_in_hand_works_whatever_happens_to_the_kms() -> None:
 def test_the_fakes_are_what_the_keyring_takes() -> None:
     """mypy reads this line: both fakes satisfy the ports."""
     rig = Rig()
-    kms: FakeKms = rig.kms
+    keks: FakeKeks = rig.keks
     keys: FakeKeys = rig.keys
-    assert isinstance(Keyring(kms, keys, monotonic=rig.clock, random=os.urandom, new_id=lambda: ROW), Keyring)
+    assert isinstance(Keyring(keks, keys, monotonic=rig.clock, random=os.urandom, new_id=lambda: ROW), Keyring)

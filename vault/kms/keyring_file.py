@@ -106,6 +106,26 @@ def set_current(path: Path, name: str) -> None:
         _write(real, keys._replace(current=name))
 
 
+def remove(path: Path, name: str) -> None:
+    """Remove a key that does not wrap. Raises ``Unusable``."""
+    with _writing(path) as real:
+        keys, _ = read(real)
+        if name not in keys.by_name:
+            raise Unusable(f"keyring file {path} holds no key {name!r}; it holds: {', '.join(sorted(keys.by_name))}")
+        if name == keys.current:
+            raise Unusable(f"key {name!r} of keyring file {path} is the one in use: let another one wrap first")
+        _write(real, Keys(keys.current, {kept: key for kept, key in keys.by_name.items() if kept != name}))
+
+
+def copy(path: Path, target: Path) -> None:
+    """Write what the file holds to a new file. Raises ``Unusable``."""
+    keys, _ = read(path)
+    with _writing(target) as real:
+        if real.exists():
+            raise Unusable(f"{target} exists: a backup takes the place of nothing")
+        _write(real, keys)
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
     """Be the only writer; gives the file behind the path, so that a link stays a link."""

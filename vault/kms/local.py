@@ -94,6 +94,34 @@ class LocalKms:
         """
         self._change(partial(keyring_file.set_current, self._path, name))
 
+    def remove_key(self, name: str) -> None:
+        """Remove a key from the file: what is wrapped under it cannot be unwrapped any more.
+
+        Raises:
+            ConfigurationError: The file holds no such key, the key is the current one, or the file cannot be written.
+        """
+        self._change(partial(keyring_file.remove, self._path, name))
+
+    def names(self) -> dict[str, bool]:
+        """Name the keys in the file, and whether each is the one that wraps. Raises ``KeyUnavailable``."""
+        seen = self._look()
+        return {_name(known): known == seen.in_use for known in sorted(seen.by_id)}
+
+    def full_name(self, name: str) -> str:
+        """Return the full id of a key by its name. Raises ``ConfigurationError``, ``KeyUnavailable``."""
+        for known in self._look().by_id:
+            if _name(known) == name:
+                return known
+        raise ConfigurationError([f"keyring file {self._path} holds no key {name!r}"])
+
+    def backup(self, file: Path) -> None:
+        """Copy the keyring to a new file, for us alone to read.
+
+        Raises:
+            ConfigurationError: The file exists, or cannot be written.
+        """
+        self._change(partial(keyring_file.copy, self._path, file.absolute()))
+
     def _change(self, change: Callable[[], None]) -> None:
         try:
             change()
@@ -125,6 +153,10 @@ class _Seen(NamedTuple):
 
     def __repr__(self) -> str:
         return f"_Seen(in_use={self.in_use!r})"
+
+
+def _name(full: str) -> str:
+    return full.removeprefix("local:").rpartition("#")[0]
 
 
 def _associated(kek_id: str, context: Mapping[str, str]) -> bytes:

@@ -4,9 +4,18 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 """
 
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
-from vault.ports.keys import KeyStore, Kms, RotationStore, SealedRow, StoredCount, TenantKeyRecord, WrappedKey
+from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
+from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
 from vault.ports.providers import CodeExchange, Gate, Providers, TokenEndpoint, Transport
 from vault.ports.refresh import Doorbell, Orphan, RefreshStore, Spool
+from vault.ports.rotation import (
+    DataKeyRotationStore,
+    ReplacedRow,
+    RewrapStore,
+    SealedRow,
+    StoredCount,
+    TenantKeyRotationStore,
+)
 from vault.ports.upkeep import CleanupStore, RevocationStore
 
 __all__ = [
@@ -14,21 +23,33 @@ __all__ = [
     "CodeExchange",
     "ConnectAttempt",
     "ConnectionStore",
+    "DataKeyRotationStore",
+    "DestructionStore",
     "Doorbell",
     "Gate",
+    "Keks",
+    "KeyAuditStore",
     "KeyStore",
     "Kms",
     "NewGrant",
+    "OpenAudit",
     "Orphan",
     "Providers",
     "RefreshStore",
+    "ReplacedRow",
+    "Retired",
     "RevocationStore",
-    "RotationStore",
+    "RewrapStore",
     "SealedMetadata",
     "SealedRow",
+    "SealedValue",
+    "Shredded",
     "Spool",
     "StoredCount",
+    "TenantKek",
+    "TenantKeks",
     "TenantKeyRecord",
+    "TenantKeyRotationStore",
     "TokenEndpoint",
     "TokenReader",
     "Transport",

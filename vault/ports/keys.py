@@ -1,9 +1,8 @@
-"""Keys at rest: the service that wraps them, where they are kept, and their rotation."""
+"""Keys at rest: the services that wrap them, and where they are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -44,6 +43,46 @@ class Kms(Protocol):
         """Whether a wrapping under this KEK may be sent here; asks nobody, and says no to a KEK of somebody else."""
 
 
+class Keks(Protocol):
+    """Which KMS serves whom."""
+
+    def of(self, tenant: str) -> Kms:
+        """Return the KMS that wraps a tenant's new keys. Raises ``KeyUnavailable``, ``StoreUnavailable``."""
+
+    def at(self, uri: str | None) -> Kms:
+        """Return the KMS a URI names; None: that of tenants who brought none. Raises ``KeyUnavailable``."""
+
+    def holding(self, tenant: str, kek_id: str) -> Kms:
+        """Return the KMS to ask for what a tenant has under this KEK.
+
+        Raises ``KeyUnavailable`` when no KMS that serves the tenant, or served it before, holds the KEK, and
+        ``StoreUnavailable``.
+        """
+
+
+class TenantKek(NamedTuple):
+    """The KEK a tenant brought along, or had brought; a URI that is None: that of tenants who brought none."""
+
+    tenant: str
+    uri: str | None
+    """Where its new keys are wrapped."""
+    former_uris: tuple[str | None, ...]
+    """Where its keys may still be wrapped, until a rewrap has ended."""
+
+
+class TenantKeks(Protocol):
+    """Where it is kept which tenant brought which KEK."""
+
+    def tenant_kek(self, tenant: str) -> TenantKek | None:
+        """Read what a tenant brought; None: it never brought any."""
+
+    def set_tenant_kek(self, tenant: str, uri: str | None) -> None:
+        """Let a tenant's new keys be wrapped there; None: as for tenants who bring none. The former one is kept."""
+
+    def tenant_keks(self) -> list[TenantKek]:
+        """Read all of them."""
+
+
 class KeyStore(Protocol):
     """Where wrapped keys are kept."""
 
@@ -64,58 +103,3 @@ class KeyStore(Protocol):
 
     def add_data_key(self, record: DataKeyRecord) -> DataKeyRecord:
         """Keep a first data key of its owner and provider; when another process was quicker, its key is returned."""
-
-
-class SealedRow(NamedTuple):
-    """What one row holds under a data key, for re-sealing."""
-
-    table: str
-    subject: UUID
-    """The row's id, to which its envelopes are bound."""
-    tenant: str
-    owner: str
-    provider: str
-    version: int
-    data_key_id: UUID
-    envelopes: tuple[tuple[str, bytes | None], ...]
-    """By field, each in its own place; None: there is no such value."""
-
-
-class StoredCount(NamedTuple):
-    """How many secrets look alike at rest."""
-
-    what: str
-    """``tenant_key``, ``data_key``, or the field of a row: ``oauth_grant.access_token``."""
-    method: bytes | str
-    """The first four bytes of an envelope or a wrapped data key; of a tenant key the KMS's word for it."""
-    under: str
-    """The KEK of a tenant key, the state of a data key."""
-    number: int
-
-
-class RotationStore(Protocol):
-    """What rotating keys needs of the database, in bounded batches."""
-
-    def tenant_keys_not_under(self, kek_id: str, limit: int) -> list[TenantKeyRecord]:
-        """Tenant keys wrapped by any other KEK: the proof query of a rewrap when it is empty."""
-
-    def rewrap_tenant_key(self, key_id: UUID, old: WrappedKey, new: WrappedKey) -> bool:
-        """Swap the wrapping if it is still ``old``."""
-
-    def data_keys_older_than(self, age: timedelta, limit: int) -> list[DataKeyRecord]:
-        """Current data keys past their age that seal values."""
-
-    def replace_data_key(self, old: DataKeyRecord, new: DataKeyRecord) -> bool:
-        """Make ``new`` current and ``old`` previous, if ``old`` still is current."""
-
-    def rows_under_replaced_keys(self, limit: int) -> list[SealedRow]:
-        """Rows whose envelopes stand under a data key that is no longer current."""
-
-    def reseal(self, rows: Sequence[tuple[SealedRow, SealedRow]]) -> int:
-        """Swap envelopes (old, new) where the row is still what was read; returns how many were."""
-
-    def counts(self) -> list[StoredCount]:
-        """How many secrets there are of each method, version and KEK; reads every row."""
-
-    def retire_unused_data_keys(self) -> int:
-        """Mark replaced data keys that nothing refers to any more as retired; returns how many."""

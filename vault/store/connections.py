@@ -197,7 +197,7 @@ class PostgresConnections:
                 )
             transaction.execute(_revoke_candidates(grant))
             if grant.status != Status.DISCONNECTED:
-                _forget(transaction, connection_id)
+                forget(transaction, connection_id, "disconnected")
                 detail = {"refresh": grant.refresh_fp.hex() if grant.refresh_fp else None}
                 event = audit_row(tenant, "connection.disconnected", connection_id, detail)
                 transaction.execute(audit.insert().values(event))
@@ -225,7 +225,7 @@ def _revoke_candidates(grant: Any) -> Any:
     return revocation.insert().from_select(columns, kept)
 
 
-def _forget(transaction: sa.Connection, connection_id: UUID) -> None:
+def forget(transaction: sa.Connection, connection_id: UUID, reason: str) -> None:
     """Take every secret out of a connection; its epoch moves on, so that no claim of before can end here."""
     transaction.execute(
         schedule.update()
@@ -246,7 +246,7 @@ def _forget(transaction: sa.Connection, connection_id: UUID) -> None:
         .where(oauth_grant.c.connection_id == connection_id)
         .values(
             status=Status.DISCONNECTED,
-            reason="disconnected",
+            reason=reason,
             version=oauth_grant.c.version + 1,
             access_envelope=None,
             refresh_envelope=None,

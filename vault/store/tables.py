@@ -48,8 +48,19 @@ tenant_key = sa.Table(
     _bytes("wrapped"),
     _instant("created_at", default=True),
     _instant("rewrapped_at", nullable=True),
+    _instant("replaced_at", nullable=True),
+    _instant("retired_at", nullable=True),
     sa.Index("tenant_key_current", "tenant", unique=True, postgresql_where=sa.text("state = 'current'")),
     sa.Index("tenant_key_by_kek", "kek_id"),
+)
+
+tenant_kek = sa.Table(
+    "tenant_kek",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    _text("uri", nullable=True),
+    sa.Column("former_uris", sa.ARRAY(sa.Text), nullable=False),
+    _instant("changed_at", default=True),
 )
 
 data_key = sa.Table(
@@ -65,6 +76,7 @@ data_key = sa.Table(
     _bytes("wrapped"),
     _instant("created_at", default=True),
     _instant("replaced_at", nullable=True),
+    _instant("retired_at", nullable=True),
     sa.Index(
         "data_key_current",
         "tenant",
@@ -76,6 +88,18 @@ data_key = sa.Table(
     ),
     sa.Index("data_key_by_age", "created_at", postgresql_where=sa.text("state = 'current' AND purpose = 'grant'")),
     sa.Index("data_key_replaced", "id", postgresql_where=sa.text("state = 'previous'")),
+    sa.Index("data_key_by_tenant_key", "tenant_key_id", "id"),
+    sa.Index("data_key_retired", "retired_at", postgresql_where=sa.text("state = 'retired'")),
+)
+
+open_audit = sa.Table(
+    "open_audit",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _instant("started_at"),
+    sa.Column("opened", sa.BigInteger, nullable=False),
+    sa.Column("cannot_open", sa.BigInteger, nullable=False),
+    sa.Column("refused", sa.BigInteger, nullable=False),
 )
 
 connection = sa.Table(

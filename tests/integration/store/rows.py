@@ -17,9 +17,16 @@ from vault.model import Status
 from vault.ports import NewGrant, TenantKeyRecord, WrappedKey
 from vault.secret import Secret
 from vault.store.connections import PostgresConnections
+from vault.store.data_keys import PostgresDataKeys
 from vault.store.engine import Database
 from vault.store.keys import PostgresKeys
 from vault.store.refreshing import PostgresRefreshStore
+from vault.store.tenant_keys import PostgresTenantKeys
+
+
+class Keys(PostgresKeys, PostgresTenantKeys, PostgresDataKeys):
+    """Every store of keys at rest, as one object."""
+
 
 LEASE = timedelta(seconds=30)
 HOUR = timedelta(hours=1)
@@ -74,7 +81,7 @@ class Rows:
     def __init__(self, database_url: str) -> None:
         self.database = Database(Secret(database_url))
         self.connections = PostgresConnections(self.database)
-        self.keys = PostgresKeys(self.database)
+        self.keys = Keys(self.database)
         self.refreshing = self.another_store()
         self._sql = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
         self._url = database_url

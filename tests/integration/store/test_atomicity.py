@@ -80,7 +80,7 @@ def _ends_a_revocation(rows: Rows) -> Change:
 def _replaces_a_key(rows: Rows) -> Change:
     old = rows.key()
     new = rows.new_key()
-    return lambda: rows.keys.replace_data_key(old, new)
+    return lambda: rows.keys.replace_data_keys([(old, new)])
 
 
 def _revocation(row: dict[str, Any]) -> Revocation:

@@ -10,12 +10,12 @@ from tests.integration.store.rows import Rows, answer
 from tests.integration.store.test_connections import LIFE, _attempt
 from vault.claims import DataKeyRecord
 from vault.ports import WrappedKey
-from vault.store.keys import LONGEST_FLIGHT
+from vault.store.data_keys import LONGEST_FLIGHT
 
 
 def test_making_replacing_and_rewrapping_keys_is_told(rows: Rows) -> None:
     old = rows.key()
-    rows.keys.replace_data_key(old, rows.new_key())
+    rows.keys.replace_data_keys([(old, rows.new_key())])
     above = rows.keys.tenant_key(old.tenant_key_id)
     assert above is not None
     rows.keys.rewrap_tenant_key(above.id, above.wrapped, WrappedKey("kek-2", "fake", b"anew"))
@@ -27,12 +27,12 @@ def test_making_replacing_and_rewrapping_keys_is_told(rows: Rows) -> None:
 
 
 def _replaced_long_ago(rows: Rows, old: DataKeyRecord) -> None:
-    rows.keys.replace_data_key(old, rows.new_key())
+    rows.keys.replace_data_keys([(old, rows.new_key())])
     rows.sql("UPDATE evergrant.data_key SET replaced_at = replaced_at - %s", (LONGEST_FLIGHT + timedelta(minutes=1),))
 
 
 def test_a_key_just_replaced_is_not_retired_while_an_answer_under_it_can_come_home(rows: Rows) -> None:
-    rows.keys.replace_data_key(rows.key(), rows.new_key())
+    rows.keys.replace_data_keys([(rows.key(), rows.new_key())])
     assert rows.keys.retire_unused_data_keys() == 0
     rows.sql("UPDATE evergrant.data_key SET replaced_at = replaced_at - %s", (LONGEST_FLIGHT,))
     assert rows.keys.retire_unused_data_keys() == 1

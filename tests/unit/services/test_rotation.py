@@ -9,19 +9,33 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.fake_keys import Killed, Rig
+from tests.support.fake_keys import Clock, FakeKms, Killed, Rig
+from vault.engine.sweep import BATCH, Progress, paced
 from vault.envelope import context, key_id, open_envelope, seal
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.keyring import Keyring
 from vault.ports import SealedRow
-from vault.services.rotation import BATCH, KeyRotation, Progress
+from vault.services.rewrap import Rewrapping
+from vault.services.rotation import DataKeyRotation
+from vault.services.tenant_keys import TenantKeyRotation
 
 DAY = timedelta(days=1)
 MONTH = timedelta(days=30)
 
 
-def rotation(rig: Rig, keyring: Keyring | None = None) -> KeyRotation:
-    return KeyRotation(keyring or rig.keyring, rig.keys, monotonic=rig.clock)
+class Rotation:
+    """Every rotation, over one keyring."""
+
+    def __init__(self, rig: Rig, keyring: Keyring) -> None:
+        rewrapping = Rewrapping(keyring, rig.keys)
+        self.rewrap, self.remaining = rewrapping.run, rewrapping.remaining
+        self.rotate_tenant_keys = TenantKeyRotation(keyring, rig.keys, rig.keys, monotonic=rig.clock).run
+        data_keys = DataKeyRotation(keyring, rig.keys, monotonic=rig.clock)
+        self.rotate_data_keys, self.rows_left = data_keys.run, data_keys.remaining
+
+
+def rotation(rig: Rig, keyring: Keyring | None = None) -> Rotation:
+    return Rotation(rig, keyring or rig.keyring)
 
 
 def add_grant(rig: Rig, number: int, *, tenant: str = "acme", owner: str | None = None, refresh: bool = True) -> UUID:
@@ -207,8 +221,8 @@ def test_a_sweep_reads_and_writes_by_the_batch_and_not_by_the_key() -> None:
     sweeper = rig.another_process()
     rig.keys.reads.clear()
     rotation(rig, sweeper).rotate_data_keys(MONTH)
-    assert rig.keys.reads.count("replace_data_key") == 50, "the one thing that is done key by key"
-    assert rig.keys.reads.count("reseal") == 1
+    assert rig.keys.reads.count("replace_data_keys") == rig.keys.reads.count("reseal") == 1
+    assert rig.keys.reads.count("current_tenant_key") == 1
     assert rig.keys.reads.count("data_key") == rig.keys.reads.count("current_data_key") == 0
 
 
@@ -224,8 +238,7 @@ def test_rotating_on_demand_replaces_every_key_once() -> None:
     rig = Rig()
     for number in range(5):
         add_grant(rig, number)
-    replace = rig.keys.replace_data_key
-    rig.keys.replace_data_key = lambda old, new: (rig.clock.pass_by(1), replace(old, new))[1]  # type: ignore[method-assign,func-returns-value]
+    rig.keys.before_swap = lambda: rig.clock.pass_by(1)
     assert rotation(rig).rotate_data_keys(timedelta(0)) == 5
     assert_everything_opens(rig, range(5))
 
@@ -260,9 +273,8 @@ def test_a_grant_that_does_not_open_is_counted_and_logged_without_detail_and_the
     assert [rig.keys.rows[grant.subject] for grant in damaged] == damaged, "left as they are"
     assert states(rig) == {"current": 6, "previous": 2, "retired": 4}, "their keys are not retired"
     assert logs == [
-        {"event": "data_keys_rotated", "log_level": "error", "gave_up": False, "keys": 6, "rows": 4,
-         "cannot_open": 2, "refused": 0}
-    ]  # fmt: skip
+        {"event": "data_keys_rotated", "log_level": "error", "keys": 6, "rows": 4, "cannot_open": 2, "refused": 0}
+    ]
     assert_everything_opens(rig, (0, 1, 3, 5))
 
 
@@ -301,7 +313,7 @@ def test_keys_replaced_by_another_process_are_noticed_despite_the_cache() -> Non
     for number in range(3):
         stale.sealing_key("acme", f"owner-{number}", "spotify")
     for record in list(rig.keys.data_keys.values()):
-        assert rig.keys.replace_data_key(record, rig.keyring.new_data_key("acme", record.owner, "spotify"))
+        assert rig.keys.replace_data_keys([(record, rig.keyring.new_data_key("acme", record.owner, "spotify"))])
     told: list[Progress] = []
     assert rotation(rig, stale).rotate_data_keys(DAY, told.append) == 0
     assert told[-1].rows == 3
@@ -335,6 +347,7 @@ def test_a_process_killed_between_any_two_calls_leaves_everything_open_and_the_n
     def run(rig: Rig) -> None:
         fresh = rotation(rig, rig.another_process())
         fresh.rewrap()
+        fresh.rotate_tenant_keys(MONTH)
         fresh.rotate_data_keys(MONTH)
 
     whole = prepared()
@@ -351,3 +364,108 @@ def test_a_process_killed_between_any_two_calls_leaves_everything_open_and_the_n
         assert_everything_opens(rig, range(4))
         assert states(rig) == {"current": 4, "previous": 0, "retired": 4}
         assert rotation(rig).remaining() == 0
+
+
+# ----------------------------------------------------------------------------------------------------- KEKs of tenants
+
+
+def bring(rig: Rig, tenant: str) -> FakeKms:
+    """Give a tenant a KMS of its own."""
+    kms = rig.keks.others.setdefault(f"fake:{tenant}", FakeKms())
+    kms.in_use, kms.keks = f"kek of {tenant}", {f"kek of {tenant}": bytes([len(kms.keks)]) * 32}
+    rig.keys.brought[tenant] = f"fake:{tenant}"
+    return kms
+
+
+def test_a_tenant_that_brings_its_kek_is_rewrapped_under_it_and_nobody_else_is() -> None:
+    rig = Rig()
+    for number, tenant in enumerate(["acme", "umbra"]):
+        add_grant(rig, number, tenant=tenant)
+    own = bring(rig, "umbra")
+    assert rotation(rig).remaining() == 1
+    assert rotation(rig).rewrap() == 1
+    assert rotation(rig).remaining() == 0
+    assert {r.tenant: r.wrapped.kek_id for r in rig.keys.tenant_keys.values()} == {
+        "acme": "kek-1", "umbra": "kek of umbra",
+    }  # fmt: skip
+    assert_everything_opens(rig, range(2))
+    own.unavailable(transient=False)
+    reader = rig.another_process()
+    with pytest.raises(KeyUnavailable):
+        reader.sealing_key("umbra", "owner-1", "spotify")
+    assert reader.sealing_key("acme", "owner-0", "spotify")
+
+
+def test_a_tenants_kms_that_is_away_does_not_keep_the_others_from_being_rewrapped() -> None:
+    rig = Rig()
+    for number, tenant in enumerate(["acme", "silent", "umbra"]):
+        add_grant(rig, number, tenant=tenant)
+    for tenant in ("silent", "umbra"):
+        bring(rig, tenant)
+    rig.keks.others["fake:silent"].describe = gone  # type: ignore[method-assign]
+    rig.kms.in_use = "kek-2"
+    told: list[Progress] = []
+    with pytest.raises(KeyUnavailable):
+        rotation(rig).rewrap(told.append)
+    assert told[-1] == Progress(keys=2, refused=1)
+
+
+def gone() -> str:
+    raise KeyUnavailable("kek of silent", "unavailable", transient=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- tenant keys
+
+
+def test_a_new_tenant_key_wraps_every_data_key_and_the_old_one_is_retired() -> None:
+    rig = Rig()
+    for number in range(BATCH + 5):
+        add_grant(rig, number)
+    before = rig.keyring.fingerprint("acme", UUID(int=1), "text")
+    [old] = rig.keys.tenant_keys
+    rig.clock.pass_by(MONTH)
+    add_grant(rig, 900, tenant="young")
+    told: list[Progress] = []
+    assert rotation(rig).rotate_tenant_keys(MONTH, told.append) == 1
+    assert told[-1] == Progress(keys=1, rows=BATCH + 6), "and the fingerprint key"
+    assert {r.tenant_key_id for r in rig.keys.data_keys.values() if r.tenant == "acme"} & {old} == set()
+    assert rig.keys.tenant_keys[old].state == "retired"
+    del rig.keys.tenant_keys[old]
+    assert_everything_opens(rig, [*range(BATCH + 5), 900])
+    assert rig.another_process().fingerprint("acme", UUID(int=1), "text") == before
+    assert rotation(rig).rotate_tenant_keys(MONTH) == 0
+
+
+def test_a_data_key_that_changed_meanwhile_or_does_not_open_is_left_for_the_next_run() -> None:
+    rig = Rig()
+    for number in range(3):
+        add_grant(rig, number)
+    damaged = next(iter(rig.keys.data_keys.values()))
+    rig.keys.data_keys[damaged.id] = damaged._replace(wrapped=damaged.wrapped[:-1] + b"!")
+    rig.keys.before_swap = lambda: rig.clock.pass_by(1)
+    told: list[Progress] = []
+    with capture_logs():
+        assert rotation(rig).rotate_tenant_keys(timedelta(0), told.append) == 1
+    assert told[-1] == Progress(keys=1, rows=2, cannot_open=1)
+    assert sorted(key.state for key in rig.keys.tenant_keys.values()) == ["current", "previous"]
+    rig.keys.data_keys[damaged.id] = damaged
+    assert rotation(rig).rotate_tenant_keys(MONTH) == 0
+    assert sorted(key.state for key in rig.keys.tenant_keys.values()) == ["current", "retired"]
+    assert_everything_opens(rig, range(3))
+
+
+def test_a_pace_is_kept_and_idle_time_is_not_saved_up() -> None:
+    clock, slept = Clock(), list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 6))
+        clock.pass_by(seconds)
+
+    pace = paced(100, clock, sleep)
+    for _ in range(4):
+        pace(200)
+    assert slept == [2.0, 2.0, 2.0], "the first batch was done at once, each further one waits for the one before"
+    clock.pass_by(3600)
+    pace(200)
+    pace(200)
+    assert slept == [2.0, 2.0, 2.0, 2.0]

@@ -1,0 +1,5 @@
+"""``python -m vault.cli``."""
+
+from vault.cli import main
+
+main()

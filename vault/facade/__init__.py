@@ -1,0 +1,7 @@
+"""The faces of Evergrant: ``Vault`` for web apps, ``Maintenance`` for workers and operators."""
+
+from vault.facade.keys import Keys
+from vault.facade.maintenance import Maintenance
+from vault.facade.vault import Vault
+
+__all__ = ["Keys", "Maintenance", "Vault"]
