@@ -25,7 +25,7 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.wiring",),
     ("vault.services", "vault.kms", "vault.store", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"),
     ("vault.engine",),
-    ("vault.keyring",),
+    ("vault.keyring", "vault.legacy"),
     ("vault.envelope", "vault.cache"),
     ("vault.ports",),
     ("vault.policy",),
