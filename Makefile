@@ -13,7 +13,7 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
     --no-emit-index-url --no-emit-find-links $(ARGS)
 
 .DEFAULT_GOAL := menu
-.PHONY: menu setup demo up flower test check lint types chaos bench lock clean
+.PHONY: menu setup demo up flower test check lint types chaos fuzz bench lock clean
 
 menu:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ types: setup ## mypy, strict
 
 chaos: setup ## kill, freeze and cut things for a long time and count what was lost
 	$(RUN) tests.chaos $(ARGS)
+
+fuzz: setup ## throw twenty million malformed envelopes, keys and texts at their openers
+	$(RUN) tests.fuzz $(ARGS)
 
 bench: setup ## measure: each figure beside its limit
 	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --require-hashes --requirement deploy/bench.lock
