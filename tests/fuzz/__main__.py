@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,9 +17,9 @@ COUNT = 20_000_000
 OUTCOMES = ("refused", "genuine opened", "harmless", "wrong", "other error")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Throw what was asked for, and print what came of it."""
-    given = _parser().parse_args()
+    given = _parser().parse_args(arguments)
     cases = given.count if given.count or given.seconds is not None else COUNT
     console = Console(stderr=True)
     console.print(f"seed {given.seed}", highlight=False)
