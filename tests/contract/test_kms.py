@@ -1,15 +1,24 @@
-"""What every KMS must do, whoever makes it. A new adapter joins by a line in ``kms``."""
+"""What every KMS must do, whoever makes it. A new adapter joins by a line in ``kms``.
+
+Azure and Vault answer from servers of ours. With ``EVERGRANT_TEST_AZURE_KV=azure-kv:https://…`` the real Key Vault is
+asked too, with ``EVERGRANT_TEST_VAULT_TRANSIT=vault-transit:https://…`` a real Vault or OpenBao: the same words as in
+``VAULT_KEK_URI``, with credentials where the adapter looks for them.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.support.azure import azure_kms
 from tests.support.fake_keys import FakeKms
+from tests.support.transit import transit_kms
 from vault.errors import CannotOpen, KeyUnavailable
+from vault.kms import open_kms
 from vault.kms.local import LocalKms
 from vault.ports import Kms
 
@@ -17,10 +26,20 @@ CONTEXT = {"app": "evergrant", "tenant": "acme", "purpose": "tenant-key", "key_i
 KEY = os.urandom(32)
 
 
-@pytest.fixture(params=["local", "fake"])
-def kms(request: pytest.FixtureRequest, tmp_path: Path) -> Kms:
-    makers: dict[str, Callable[[], Kms]] = {"local": lambda: LocalKms(tmp_path / "keyring.json"), "fake": FakeKms}
-    return makers[request.param]()
+REAL = [name for name in ("EVERGRANT_TEST_AZURE_KV", "EVERGRANT_TEST_VAULT_TRANSIT") if os.environ.get(name)]
+
+
+@pytest.fixture(params=["local", "fake", "azure", "transit", *REAL])
+def kms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kms]:
+    with ExitStack() as stack:
+        makers: dict[str, Callable[[], Kms]] = {
+            "local": lambda: LocalKms(tmp_path / "keyring.json"),
+            "fake": FakeKms,
+            "azure": lambda: stack.enter_context(azure_kms()),
+            "transit": lambda: stack.enter_context(transit_kms()),
+            **{name: lambda: open_kms(os.environ[request.param]) for name in REAL},
+        }
+        yield makers[request.param]()
 
 
 def test_a_wrapped_key_comes_back(kms: Kms) -> None:

@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import Final
 
 from vault.errors import ConfigurationError
+from vault.kms.azure import open_azure
 from vault.kms.local import LocalKms
+from vault.kms.transit import open_transit
 from vault.ports import Kms
 
 
@@ -20,7 +22,13 @@ def _local(rest: str) -> Kms:
     return LocalKms(Path(path).expanduser(), key_name or None)
 
 
-SCHEMES: Final[Mapping[str, Callable[[str], Kms]]] = MappingProxyType({"local": _local})
+SCHEMES: Final[Mapping[str, Callable[[str], Kms]]] = MappingProxyType(
+    {
+        "azure-kv": open_azure,
+        "local": _local,
+        "vault-transit": open_transit,
+    }
+)
 """What may stand before the colon, and who reads what stands after it."""
 
 
@@ -29,6 +37,12 @@ def open_kms(uri: str) -> Kms:
 
     ``local:/path/keyring.json#name`` is a keyring file and the key in it that wraps; without ``#name`` the file itself
     says which. A path that does not start with a slash counts from the working directory.
+
+    ``azure-kv:https://MYVAULT.vault.azure.net/keys/NAME`` is a key of Azure Key Vault. Its newest version wraps, unless
+    one is named: ``…/NAME/VERSION``.
+
+    ``vault-transit:https://SERVER:8200/MOUNT/NAME`` is a key of the transit engine of HashiCorp Vault or OpenBao;
+    ``?namespace=NS`` may follow.
 
     Raises:
         ConfigurationError: The scheme is not known, or what follows it cannot work; the message says which and why.

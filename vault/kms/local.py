@@ -13,12 +13,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault.errors import CannotOpen, ConfigurationError, KeyUnavailable
 from vault.kms import keyring_file
+from vault.kms.contexts import canonical
 from vault.kms.keyring_file import KEY_SIZE, Stamp, Unusable, kek_id
 from vault.ports import WrappedKey
 
 ALGORITHM: Final = "AES-256-GCM"
 DEFAULT_NAME: Final = "primary"
 """Name of the key a new keyring file starts with, when the URI names none."""
+_LABEL = b"evergrant local wrap 1"
 _NONCE_SIZE = 12
 
 
@@ -53,7 +55,7 @@ class LocalKms:
         """Wrap 32 bytes under the KEK in use, bound to ``context``. Raises ``KeyUnavailable``."""
         seen = self._look()
         nonce = self._random(_NONCE_SIZE)
-        ciphertext = AESGCM(seen.by_id[seen.in_use]).encrypt(nonce, key, _associated(seen.in_use, context))
+        ciphertext = AESGCM(seen.by_id[seen.in_use]).encrypt(nonce, key, canonical(_LABEL, seen.in_use, context))
         return WrappedKey(seen.in_use, ALGORITHM, nonce + ciphertext)
 
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
@@ -70,7 +72,7 @@ class LocalKms:
             raise CannotOpen
         nonce, ciphertext = wrapped.ciphertext[:_NONCE_SIZE], wrapped.ciphertext[_NONCE_SIZE:]
         try:
-            return AESGCM(kek).decrypt(nonce, ciphertext, _associated(wrapped.kek_id, context))
+            return AESGCM(kek).decrypt(nonce, ciphertext, canonical(_LABEL, wrapped.kek_id, context))
         except InvalidTag:
             raise CannotOpen from None
 
@@ -157,9 +159,3 @@ class _Seen(NamedTuple):
 
 def _name(full: str) -> str:
     return full.removeprefix("local:").rpartition("#")[0]
-
-
-def _associated(kek_id: str, context: Mapping[str, str]) -> bytes:
-    """Return the canonical bytes of a context: sorted by name, every part after its length."""
-    parts = [kek_id, *(part for item in sorted(context.items()) for part in item)]
-    return b"evergrant local wrap 1" + b"".join(len(part).to_bytes(4, "big") + part for part in map(str.encode, parts))
