@@ -56,7 +56,7 @@ class Fault(NamedTuple):
 
 
 class FaultyServer:
-    """Answers with ``answer``, and spoils it by ``fault``; ``seen`` counts every word in the paths that were asked for."""
+    """Answers with ``answer``, and spoils it by ``fault``; ``seen`` counts the words of the paths asked for."""
 
     def __init__(self, answer: Callable[[Request], Answer], *, tls: ssl.SSLContext | None = None) -> None:
         self.fault = Fault()

@@ -14,7 +14,6 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 import requests
 
@@ -36,9 +35,12 @@ _LABEL = b"evergrant transit context 1"
 _NO_KIND = "existing-keys-only"
 """Said to be the kind of key to make, if there is none of that name: a token with the right to create keys would have a
 mistyped name create one. No server knows this kind; none looks at it where the key exists."""
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]"
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
-_PATH = re.compile(rf"/(?P<mount>{_PART}(?:/{_PART})*)/(?P<name>{_PART})")
-_NAMESPACE = re.compile(rf"{_PART}(?:/{_PART})*/?")
+_URI = re.compile(
+    rf"(?P<server>(?P<scheme>https?)://(?P<host>{_HOST})(?::[0-9]{{1,5}})?)"
+    rf"/(?P<mount>{_PART}(?:/{_PART})*)/(?P<name>{_PART})(?:\?namespace=(?P<namespace>{_PART}(?:/{_PART})*))?"
+)
 _CIPHERTEXT = re.compile(r"vault:v(?P<version>[1-9][0-9]{0,8}):[A-Za-z0-9+/]{1,32000}={0,2}")
 _TOKEN = re.compile(r"[!-~]{1,8192}")  # nothing that would end a header
 _WITHOUT_KEY: Final = (
@@ -211,26 +213,16 @@ def open_transit(rest: str, environ: Mapping[str, str] = os.environ) -> TransitK
 
 
 def _parse(uri: str) -> TransitKey | None:
-    try:
-        parts = urlsplit(uri)
-        host, port, query = parts.hostname or "", parts.port, parse_qs(parts.query, strict_parsing=bool(parts.query))
-    except ValueError:
+    found = _URI.fullmatch(uri)
+    if found is None or (found["scheme"] == "http" and not _loopback(found["host"].strip("[]"))):
         return None
-    found = _PATH.fullmatch(parts.path)
-    namespace = query.pop("namespace", [None])[0]
-    if found is None or query or parts.fragment or "@" in parts.netloc or not host or not uri.isascii():
-        return None
-    if parts.scheme != "https" and not (parts.scheme == "http" and _loopback(host)):
-        return None
-    if namespace is not None and not _NAMESPACE.fullmatch(namespace):
-        return None
-    server = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port else "")
-    return TransitKey(server, found["mount"], found["name"], namespace)
+    server = found["server"].lower().removesuffix(":443" if found["scheme"] == "https" else ":80")
+    return TransitKey(server, found["mount"], found["name"], found["namespace"])
 
 
 def _loopback(host: str) -> bool:
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return host.lower() == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -306,7 +306,7 @@ def test_nothing_shows_a_key(path: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["", "keyring.json", "/keyring.json", "aws:key", "LOCAL:keyring.json", "http://x"])
 def test_an_unknown_kind_of_uri_lists_the_known_ones(uri: str) -> None:
-    with pytest.raises(ConfigurationError, match="known kinds: .*local:"):
+    with pytest.raises(ConfigurationError, match=r"known kinds: .*local:"):
         open_kms(uri)
 
 
