@@ -90,7 +90,9 @@ class FaultyServer:
                 request = Request(self.command, path, self.headers, json.loads(content or b"{}"))  # type: ignore[arg-type]
                 fault = server.fault
                 status, body, headers = fault.answer or server._answer(request)
-                server._closing.wait(fault.delay)
+                if server._closing.wait(fault.delay):  # also when it was set long ago
+                    self.close_connection = True
+                    return
                 self._send(status, json.dumps(body).encode() if fault.raw is None else fault.raw, headers, fault.cut)
 
             def _send(self, status: int, body: bytes, headers: Mapping[str, str], cut: bool) -> None:

@@ -162,11 +162,10 @@ class AzureKms:
 
     def _operate(self, version: AzureKey, operation: str, value: bytes) -> bytes:
         answer = self._ask(version, "POST", f"/{operation}", {"alg": "RSA-OAEP-256", "value": _base64url(value)})
-        text = _text(answer, "value")
-        try:
-            return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        except ValueError:
-            raise key_unavailable(version.kek_id(), "unavailable") from None
+        value = _from_base64url(_text(answer, "value"))
+        if not value:
+            raise key_unavailable(version.kek_id(), "unavailable")
+        return value
 
     def _ask(self, key: AzureKey, method: str, operation: str, body: Mapping[str, str] | None = None) -> object:
         """Send one request, and return the JSON of the answer if Key Vault did what it was asked."""
@@ -182,6 +181,8 @@ class AzureKms:
             status, answer, reason = 0, None, _reason(error)
         except ValueError:  # the server wants us to sign in for a realm that is not that of its own name
             status, answer, reason = 0, None, "denied"
+        except RecursionError:  # JSON deeper than Python goes
+            status, answer, reason = 0, None, "unavailable"
         # Raised out here: an error of the SDK holds the request and the secret in it, and must not be our context.
         if status == 200:
             return answer
@@ -230,7 +231,7 @@ def _reason(error: Exception) -> str:
 def _json(text: str) -> object:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 
@@ -243,3 +244,11 @@ def _text(answer: object, *path: str) -> str:
 
 def _base64url(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def _from_base64url(text: str) -> bytes:
+    """Read it back; nothing when it cannot be read."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        return b""
