@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vault.errors import ConfigurationError
+from vault.kms.aws import open_aws
 from vault.kms.azure import open_azure
 from vault.kms.local import LocalKms
 from vault.kms.transit import open_transit
@@ -24,6 +25,7 @@ def _local(rest: str) -> Kms:
 
 SCHEMES: Final[Mapping[str, Callable[[str], Kms]]] = MappingProxyType(
     {
+        "aws-kms": open_aws,
         "azure-kv": open_azure,
         "local": _local,
         "vault-transit": open_transit,
@@ -37,6 +39,8 @@ def open_kms(uri: str) -> Kms:
 
     ``local:/path/keyring.json#name`` is a keyring file and the key in it that wraps; without ``#name`` the file itself
     says which. A path that does not start with a slash counts from the working directory.
+
+    ``aws-kms:KEY`` is a key in AWS KMS, by ARN, id or alias; ``?region=``, ``endpoint=`` and ``replicas=`` may follow.
 
     ``azure-kv:https://MYVAULT.vault.azure.net/keys/NAME`` is a key of Azure Key Vault. Its newest version wraps, unless
     one is named: ``…/NAME/VERSION``.
