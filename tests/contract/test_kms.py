@@ -1,8 +1,11 @@
 """What every KMS must do, whoever makes it. A new adapter joins by a line in ``kms``.
 
-Azure and Vault answer from servers of ours. With ``EVERGRANT_TEST_AZURE_KV=azure-kv:https://…`` the real Key Vault is
-asked too, with ``EVERGRANT_TEST_VAULT_TRANSIT=vault-transit:https://…`` a real Vault or OpenBao: the same words as in
-``VAULT_KEK_URI``, with credentials where the adapter looks for them.
+A real service joins too when the environment names a key there, by a KEK URI in the variable listed in ``REAL``:
+
+    EVERGRANT_TEST_AWS_KMS=aws-kms:alias/evergrant-test?region=eu-central-1 make test ARGS=tests/contract/test_kms.py
+
+with credentials where the service's own library looks for them. docs/kms.md says which rights the key wants. A run is
+some fifty calls.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.aws import AwsStandIn, aws_stand_in, use_credentials
 from tests.support.azure import azure_kms
 from tests.support.fake_keys import FakeKms
 from tests.support.transit import transit_kms
@@ -26,20 +30,40 @@ CONTEXT = {"app": "evergrant", "tenant": "acme", "purpose": "tenant-key", "key_i
 KEY = os.urandom(32)
 
 
-REAL = [name for name in ("EVERGRANT_TEST_AZURE_KV", "EVERGRANT_TEST_VAULT_TRANSIT") if os.environ.get(name)]
+REAL = {
+    "real aws": "EVERGRANT_TEST_AWS_KMS",
+    "real azure": "EVERGRANT_TEST_AZURE_KV",
+    "real transit": "EVERGRANT_TEST_VAULT_TRANSIT",
+}
+"""Real services, and the environment variable with the URI of a key there."""
 
 
-@pytest.fixture(params=["local", "fake", "azure", "transit", *REAL])
+@pytest.fixture(scope="module")
+def aws() -> Iterator[AwsStandIn]:
+    with aws_stand_in() as stand_in:
+        yield stand_in
+
+
+def open_stand_in(request: pytest.FixtureRequest) -> Kms:
+    use_credentials(request.getfixturevalue("monkeypatch"))
+    stand_in: AwsStandIn = request.getfixturevalue("aws")
+    return stand_in.open()
+
+
+KINDS = ["local", "fake", "aws", "azure", "transit", *(name for name, where in REAL.items() if where in os.environ)]
+
+
+@pytest.fixture(params=KINDS)
 def kms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kms]:
     with ExitStack() as stack:
         makers: dict[str, Callable[[], Kms]] = {
             "local": lambda: LocalKms(tmp_path / "keyring.json"),
             "fake": FakeKms,
+            "aws": lambda: open_stand_in(request),
             "azure": lambda: stack.enter_context(azure_kms()),
             "transit": lambda: stack.enter_context(transit_kms()),
-            **{name: lambda: open_kms(os.environ[request.param]) for name in REAL},
         }
-        yield makers[request.param]()
+        yield open_kms(os.environ[REAL[request.param]]) if request.param in REAL else makers[request.param]()
 
 
 def test_a_wrapped_key_comes_back(kms: Kms) -> None:

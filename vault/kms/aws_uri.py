@@ -186,7 +186,7 @@ def _about_replicas(key: str, region: str | None, replicas: tuple[str, ...], giv
     if "replicas" not in given:
         return
     if not key.rpartition("/")[2].startswith("mrk-"):
-        yield "replicas= wants a multi-Region key by its id or ARN, with mrk-: no other has any, and an alias cannot say"
+        yield "replicas= wants a multi-Region key by id or ARN (mrk-…): no other has any, and an alias cannot say"
     for each in replicas:
         if not re.fullmatch(_REGION, each):
             yield f"replicas= names {each[:32]!r}, which is no region: write REGION,REGION"
