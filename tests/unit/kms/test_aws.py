@@ -305,8 +305,13 @@ def test_answers_on_a_detour_do_not_make_it_longer() -> None:
 
 
 def test_one_call_to_a_region_ends_within_ten_seconds() -> None:
-    """And the pause between two tries."""
+    """And the pause between two tries. So does one to STS, when credentials are to be had there first."""
     assert (aws_clients.CONNECT_TIMEOUT_S + aws_clients.READ_TIMEOUT_S) * aws_clients.ATTEMPTS <= 10
+    for service in ("kms", "sts"):
+        config = aws_clients._session().client(service, region_name="eu-central-1").meta.config
+        assert (config.connect_timeout, config.read_timeout) == (2, 3)
+        assert config.retries == {"mode": "standard", "total_max_attempts": 2}
+        assert config.tcp_keepalive
 
 
 def test_credentials_are_not_read_anew_at_every_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
