@@ -31,7 +31,7 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.policy",),
     ("vault.claims", "vault.outcome", "vault.settings"),
     ("vault.model", "vault.provider"),
-    ("vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
+    ("vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
 )
 """From the top down. A part is a module or a package; parts beside each other do not know each other."""
 

@@ -21,7 +21,6 @@ authenticated is ever given back. Surrounding white space, which files and colum
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Iterable, Iterator
@@ -33,6 +32,7 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from vault.encodings import decodings, from_base64
 from vault.envelope import KEY_SIZE, key_id
 from vault.errors import CannotOpen
 from vault.ports import WrappedKey
@@ -46,10 +46,6 @@ _IV_SIZES: Final = (12, 16)
 _TAG_SIZE = 16
 _LONGEST_PART = 0xFFFF
 _length = Struct(">H")
-
-_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
-_BASE64 = re.compile(r"([0-9A-Za-z+/_-]*)(={0,2})")
-_FROM_URL_SAFE = str.maketrans("-_", "+/")
 
 
 class SealedString(NamedTuple):
@@ -72,25 +68,7 @@ def kind(text: str) -> Kind:
         return "v2" if text.startswith(_OURS) else "v2-foreign"
     if any(True for _ in _v1_orders(text)):
         return "v1"
-    return "envelope" if any(map(_is_envelope, _decodings(text))) else "v0"
-
-
-def parse_encryption_key(text: str) -> bytes:
-    """Read the key of v1: 64 hex digits, the base64 of 32 bytes, or else 32 printable ASCII characters as they are.
-
-    Their lengths tell them apart, so that 32 hex digits are 32 characters: a key of half as many bytes never was one.
-
-    Raises:
-        ValueError: It is none of these; the message does not show it.
-    """
-    bare = text.strip()
-    for key in _decodings(bare):
-        if len(key) == KEY_SIZE:
-            return key
-    for raw in (text, bare):
-        if len(raw) == KEY_SIZE and raw.isascii() and raw.isprintable():
-            return raw.encode()
-    raise ValueError("an encryption key is 64 hex digits, the base64 of 32 bytes, or 32 printable ASCII characters")
+    return "envelope" if any(map(_is_envelope, decodings(text))) else "v0"
 
 
 def open_v1(key: bytes, text: str) -> bytes:
@@ -104,7 +82,7 @@ def open_v1(key: bytes, text: str) -> bytes:
         CannotOpen: Whatever the cause.
     """
     orders = _v1_orders(text.strip())
-    return _open_first(key, ((iv, data, tag) for iv, tag, part in orders for data in _decodings(part)))
+    return _open_first(key, ((iv, data, tag) for iv, tag, part in orders for data in decodings(part)))
 
 
 def open_v2_foreign(dek: bytes, ciphertext: bytes) -> bytes:
@@ -125,7 +103,7 @@ def open_v2_foreign(dek: bytes, ciphertext: bytes) -> bytes:
 
 def unpack_foreign(text: str) -> tuple[bytes, bytes]:
     """Take a v2 text of another system apart: what its KMS gave, and the ciphertext. Raises ``CannotOpen``."""
-    blob, ciphertext = map(_from_base64, _halves(text))
+    blob, ciphertext = map(from_base64, _halves(text))
     if not blob or not ciphertext:
         raise CannotOpen
     return blob, ciphertext
@@ -206,9 +184,9 @@ def _v1_orders(text: str) -> Iterator[tuple[bytes, bytes, str]]:
     if len(parts) != 3:
         return
     first, second, third = parts
-    for iv in _decodings(first):
+    for iv in decodings(first):
         for tag_part, data_part in ((second, third), (third, second)):
-            for tag in _decodings(tag_part):
+            for tag in decodings(tag_part):
                 if len(iv) in _IV_SIZES and len(tag) == _TAG_SIZE:
                     yield iv, tag, data_part
 
@@ -219,27 +197,6 @@ def _halves(text: str) -> tuple[str, str]:
     if not text.startswith(_PREFIX) or len(parts) != 2:
         raise CannotOpen
     return parts[0], parts[1]
-
-
-def _decodings(part: str) -> Iterator[bytes]:
-    """The bytes a part stands for: as hex, and as base64, which a hex number may be too."""
-    if _HEX.fullmatch(part):
-        yield bytes.fromhex(part)
-    decoded = _from_base64(part)
-    if decoded:  # nothing was given already
-        yield decoded
-
-
-def _from_base64(part: str) -> bytes | None:
-    """Read either alphabet, padded or not; None: it is no base64."""
-    found = _BASE64.fullmatch(part)
-    if found is None:
-        return None
-    digits, padding = found.groups()
-    missing = -len(digits) % 4
-    if missing == 3 or len(padding) not in (0, missing):
-        return None
-    return b64decode(digits.translate(_FROM_URL_SAFE) + "=" * missing)
 
 
 def _from_strict_base64(part: str) -> bytes:

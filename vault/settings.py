@@ -20,12 +20,15 @@ from pydantic import (
     ValidationError,
 )
 
+from vault.encodings import parse_encryption_key
 from vault.errors import ConfigurationError
 from vault.model import DEFAULT_TENANT
 from vault.provider import Client
 from vault.secret import Secret
 
 PREFIX = "VAULT_"
+ENVIRONMENT_KEK = "env:ENCRYPTION_KEY"
+"""Stands for a KEK that is derived from the encryption key."""
 
 
 def _secret(value: object) -> object:
@@ -61,6 +64,11 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
 
 
+def _encryption_key(key: Secret) -> Secret:
+    parse_encryption_key(key.reveal())
+    return key
+
+
 def _alias(name: str, *others: str) -> Any:
     return AliasChoices(f"{PREFIX}{name}", *others)
 
@@ -84,6 +92,16 @@ class Settings(BaseModel):
     """Master key, by URI: ``local:/path/keyring.json#name``. Default: a local keyring under ``home``."""
     kek_former_uris: Words = ()
     """KEKs that may still hold tenant keys, comma-separated URIs: those in use before ``VAULT_KEK_URI`` was changed."""
+    encryption_key: Annotated[SecretText, AfterValidator(_encryption_key)] | None = Field(
+        default=None, validation_alias=_alias("ENCRYPTION_KEY", "ENCRYPTION_KEY", "TOKEN_ENCRYPTION_KEY")
+    )
+    """Key of values in the format v1, which it opens; and the master key where ``VAULT_KEK_URI`` is not set."""
+    foreign_kek_uri: str | None = None
+    """Master key under which another system wrapped the data keys of its ``kms:v2:`` values, by URI."""
+    foreign_context: Words = ()
+    """The encryption context it used, as ``name=value``, comma-separated."""
+    allow_plaintext: bool = False
+    """Let ``decrypt_string()`` hand out values that were never encrypted (v0). Every process that does says so."""
     tenant: str = DEFAULT_TENANT
     """Tenant this process acts for."""
     providers: Words = ()
@@ -166,8 +184,21 @@ class Settings(BaseModel):
 
     @property
     def master_key_uri(self) -> str:
-        """The KEK in use, by URI."""
-        return self.kek_uri or f"local:{self.home_path / 'keyring.json'}"
+        """The KEK in use, by URI: the one that is named, or else the encryption key, or else a local keyring."""
+        return self.kek_uri or (ENVIRONMENT_KEK if self.encryption_key else self._local_keyring)
+
+    @property
+    def former_kek_uris(self) -> tuple[str, ...]:
+        """Where keys may still be wrapped: where it is said, and wherever we would have wrapped with less said."""
+        less_said = [ENVIRONMENT_KEK] if self.encryption_key else []
+        if (self.home_path / "keyring.json").exists():
+            less_said.append(self._local_keyring)
+        uris = dict.fromkeys((*self.kek_former_uris, *less_said))
+        return tuple(uri for uri in uris if uri != self.master_key_uri)
+
+    @property
+    def _local_keyring(self) -> str:
+        return f"local:{self.home_path / 'keyring.json'}"
 
     @property
     def scan_interval(self) -> timedelta:

@@ -12,18 +12,22 @@ from pathlib import Path
 from threading import Lock
 
 from vault import policy
+from vault.encodings import parse_encryption_key
 from vault.engine.sealing import Sealer
 from vault.engine.sweep import Pace, paced
 from vault.engine.tools import Tools
 from vault.keyring import Keyring
+from vault.kms import open_kms
+from vault.kms.aws import ALGORITHM as FOREIGN_ALGORITHM
 from vault.kms.directory import KekDirectory
 from vault.kms.local import LocalKms
+from vault.kms.single import SingleKeyKms
 from vault.limits import LocalGate
 from vault.oauth.codeflow import RequestsCodeExchange
 from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.providers import FileProviders
 from vault.oauth.transport import CurlTransport
-from vault.ports import TenantKeks
+from vault.ports import Kms, TenantKeks, WrappedKey
 from vault.queue import CeleryDoorbell
 from vault.services.access import Access
 from vault.services.cleanup import Cleaning
@@ -35,8 +39,9 @@ from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
 from vault.services.rewrap import Rewrapping
 from vault.services.rotation import DataKeyRotation
+from vault.services.strings import Strings
 from vault.services.tenant_keys import TenantKeyRotation
-from vault.settings import Settings
+from vault.settings import ENVIRONMENT_KEK, Settings
 from vault.spool import FileSpool
 from vault.store.connections import PostgresConnections
 from vault.store.data_keys import PostgresDataKeys
@@ -80,7 +85,16 @@ class Wiring:
     @cached_property
     def keks(self) -> KekDirectory:
         """Every KMS that holds a KEK of ours."""
-        return KekDirectory(self._settings.master_key_uri, self._settings.kek_former_uris, self._keys, monotonic)
+        settings = self._settings
+        return KekDirectory(
+            settings.master_key_uri, settings.former_kek_uris, self._keys, monotonic, open_kms=self._open_kms
+        )
+
+    def _open_kms(self, uri: str) -> Kms:
+        key = self._settings.encryption_key
+        if uri == ENVIRONMENT_KEK and key is not None:
+            return SingleKeyKms(parse_encryption_key(key.reveal()))
+        return open_kms(uri)
 
     @cached_property
     def keyring(self) -> Keyring:
@@ -182,6 +196,21 @@ class Wiring:
             redirect_uri=self._settings.redirect_uri, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
             monotonic=monotonic,
         )  # fmt: skip
+
+    def strings(self, tenant: str) -> Strings:
+        """Text that carries its own wrapped key, of one tenant."""
+        settings, key = self._settings, self._settings.encryption_key
+        return Strings(
+            tenant, self.keks, monotonic=monotonic, random=secrets.token_bytes,
+            life=timedelta(seconds=settings.key_cache_life_s), uses=settings.key_cache_uses,
+            legacy_key=parse_encryption_key(key.reveal()) if key else None,
+            foreign=self._foreign_key if settings.foreign_kek_uri else None, plaintext=settings.allow_plaintext,
+        )  # fmt: skip
+
+    def _foreign_key(self, blob: bytes) -> bytes:
+        kms = self.keks.at(self._settings.foreign_kek_uri)
+        context = dict(pair.split("=", 1) for pair in self._settings.foreign_context)
+        return kms.unwrap(WrappedKey(kms.describe(), FOREIGN_ALGORITHM, blob), context)
 
     def close(self) -> None:
         """Let go of connections and files."""

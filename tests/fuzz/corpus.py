@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from tests.support import second
+from tests.support.fake_keys import FakeKeks
 from vault.claims import DataKeyRecord
 from vault.envelope import DataKey, TenantKey, context, open_envelope, seal_from_parts
 from vault.errors import CannotOpen, KeyUnavailable, VaultError
@@ -171,7 +172,12 @@ def _strings(chance: random.Random) -> Target:
     kms, legacy_key, dek = _kms(chance, "strings"), chance.randbytes(32), chance.randbytes(32)
     genuine = {**_v2_texts(chance, kms), **_v1_texts(chance, legacy_key), **_foreign_texts(chance, dek)}
     strings = Strings(
-        "acme", kms, monotonic=time.monotonic, random=chance.randbytes, legacy_key=legacy_key, foreign=lambda blob: dek
+        "acme",
+        FakeKeks(kms),
+        monotonic=time.monotonic,
+        random=chance.randbytes,
+        legacy_key=legacy_key,
+        foreign=lambda blob: dek,
     )
     return Target(
         "strings", lambda text, _: strings.decrypt(text).encode(), genuine, (CannotOpen, KeyUnavailable), lenient=True

@@ -95,7 +95,7 @@ class FakeKms:
 class FakeKeks:
     """One KMS for everybody, and others that tenants brought, by URI; each tenant's former KMS goes on unwrapping."""
 
-    def __init__(self, kms: FakeKms) -> None:
+    def __init__(self, kms: Kms) -> None:
         self.default, self.others = kms, dict[str, FakeKms]()
         self.brought: dict[str, str] = {}
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support import second
 from vault import legacy
+from vault.encodings import parse_encryption_key
 from vault.envelope import DataKey, context, open_envelope, seal
 from vault.errors import CannotOpen
 from vault.legacy import (
@@ -20,7 +21,6 @@ from vault.legacy import (
     open_v1,
     open_v2_foreign,
     pack_string,
-    parse_encryption_key,
     string_key_id,
     unpack_foreign,
     unpack_string,

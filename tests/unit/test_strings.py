@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import second
-from tests.support.fake_keys import Clock, FakeKms
+from tests.support.fake_keys import Clock, FakeKeks, FakeKms
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.legacy import kind, pack_string, unpack_string
 from vault.services.strings import Strings
@@ -35,7 +35,7 @@ class Rig:
 
     def strings(self, tenant: str = "acme", **arguments: Any) -> Strings:
         """As another process would have them."""
-        return Strings(tenant, self.kms, monotonic=self.clock, random=self._bytes, **arguments)
+        return Strings(tenant, FakeKeks(self.kms), monotonic=self.clock, random=self._bytes, **arguments)
 
     def _bytes(self, size: int) -> bytes:
         return next(self._numbers).to_bytes(size, "big")

@@ -16,15 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support import second
-from tests.support.fake_keys import Clock
+from tests.support.fake_keys import Clock, FakeKeks
 from tests.support.second import Refused
 from tests.vectors import make, make_legacy
 from vault.claims import DataKeyRecord
+from vault.encodings import parse_encryption_key
 from vault.envelope import DataKey, TenantKey, context, key_id, open_envelope, seal, seal_from_parts
 from vault.errors import CannotOpen
 from vault.keyring import _fingerprint
 from vault.kms.local import LocalKms
-from vault.legacy import kind, open_v1, open_v2_foreign, parse_encryption_key, unpack_foreign, unpack_string
+from vault.legacy import kind, open_v1, open_v2_foreign, unpack_foreign, unpack_string
 from vault.services.strings import Strings
 
 HERE = Path(make.__file__).parent
@@ -49,7 +50,9 @@ def strings(tmp_path: Path) -> Strings:
     file.touch(0o600)
     file.write_text(json.dumps({"evergrant_keyring": 1, "current": LEGACY["v2"]["kek_name"], "keys": by_name}))
     foreign = {BLOB: DEK}.__getitem__
-    return Strings(TENANT, LocalKms(file), monotonic=Clock(), random=bytes, legacy_key=ENCRYPTION_KEY, foreign=foreign)
+    return Strings(
+        TENANT, FakeKeks(LocalKms(file)), monotonic=Clock(), random=bytes, legacy_key=ENCRYPTION_KEY, foreign=foreign
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ frozen

@@ -30,6 +30,7 @@ class Vault:
         self.tenant = tenant
         self._access = wiring.access(tenant)
         self._connecting = wiring.connecting(tenant)
+        self._strings = wiring.strings(tenant)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
@@ -202,6 +203,26 @@ class Vault:
     def disconnect(self, connection_id: UUID | str) -> None:
         """Take a connection's secrets away at once and have the provider told. Raises ``UnknownConnection``."""
         self._connecting.disconnect(read_id(connection_id))
+
+    def encrypt_string(self, text: str) -> str:
+        """Encrypt text into text that carries its own wrapped key: ``kms:v2:…``, for wherever you keep it yourself.
+
+        A key serves for many strings: one KMS call in a cache life. Raises ``KeyUnavailable``, ``CannotOpen`` and, for
+        lone surrogates, ``ValueError``.
+        """
+        return self._strings.encrypt(text)
+
+    def decrypt_string(self, text: str) -> str:
+        """Give back the string in a text of ``encrypt_string()``, or of a system that Evergrant replaces.
+
+        Read are ``kms:v2:…`` of ours and, with ``VAULT_FOREIGN_KEK_URI``, of others; ``iv:authTag:data`` in hex or
+        base64 under ``ENCRYPTION_KEY``; and, with ``VAULT_ALLOW_PLAINTEXT``, what was never encrypted.
+
+        Raises:
+            KeyUnavailable: The KMS refused or did not answer, or the key of its format is not set.
+            CannotOpen: It is damaged, another tenant's, or plain text that is not allowed.
+        """
+        return self._strings.decrypt(text)
 
     def close(self) -> None:
         """Let go of every connection to PostgreSQL."""

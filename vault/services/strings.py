@@ -23,8 +23,7 @@ from vault.errors import CannotOpen, KeyUnavailable
 from vault.forks import in_children
 from vault.keyring import LIFE, REFUSAL_LIFE, USES
 from vault.legacy import SealedString
-from vault.metrics import kms_calls
-from vault.ports import Kms, WrappedKey
+from vault.ports import Keks, WrappedKey
 
 STRING: Final = "string"
 """Field and purpose: nothing sealed for a row opens as a string, and no string as a row's value."""
@@ -44,7 +43,7 @@ class Strings:
     def __init__(
         self,
         tenant: str,
-        kms: Kms,
+        keks: Keks,
         *,
         monotonic: Callable[[], float],
         random: Callable[[int], bytes],
@@ -55,11 +54,11 @@ class Strings:
         foreign: Callable[[bytes], bytes] | None = None,
         plaintext: bool = False,
     ) -> None:
-        """Nothing is asked of the KMS yet.
+        """Nothing is asked of a KMS yet.
 
         Args:
             tenant: Whose strings they are; nobody else's open.
-            kms: Holds the KEK.
+            keks: Knows the KMS that holds the tenant's KEK.
             monotonic: Seconds of a clock that never goes back.
             random: Gives that many unpredictable bytes.
             life: How long an unwrapped data key may serve, five minutes at most.
@@ -75,7 +74,7 @@ class Strings:
         """
         if life > LIFE:
             raise ValueError(f"an unwrapped data key serves {LIFE} at most")
-        self._tenant, self._kms = tenant, kms
+        self._tenant, self._keks = tenant, keks
         self._monotonic, self._random = monotonic, random
         self._life, self._capacity, self._uses = life.total_seconds(), capacity, uses
         self._legacy_key, self._foreign, self._plaintext = legacy_key, foreign, plaintext
@@ -166,9 +165,7 @@ class Strings:
 
     def _make(self) -> _Writing:
         raw = self._random(KEY_SIZE)
-        with kms_calls.labels("wrap", "error").count_exceptions():
-            wrapped = self._kms.wrap(raw, self._bound_to)
-        kms_calls.labels("wrap", "ok").inc()
+        wrapped = self._keks.of(self._tenant).wrap(raw, self._bound_to)
         # The right to wrap without the right to unwrap would be noticed when the strings are needed.
         if not compare_digest(self._unwrap(wrapped), raw):
             raise CannotOpen
@@ -189,10 +186,7 @@ class Strings:
             return key
 
     def _unwrap(self, wrapped: WrappedKey) -> bytes:
-        with kms_calls.labels("unwrap", "error").count_exceptions():
-            raw = self._kms.unwrap(wrapped, self._bound_to)
-        kms_calls.labels("unwrap", "ok").inc()
-        return raw
+        return self._keks.holding(self._tenant, wrapped.kek_id).unwrap(wrapped, self._bound_to)
 
     def _inquiry(self, number: int) -> Inquiry[DataKey]:
         """The place where one data key is asked for, by one thread at a time."""
