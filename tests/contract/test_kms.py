@@ -5,7 +5,7 @@ A real service joins too when the environment names a key there, by a KEK URI in
     EVERGRANT_TEST_AWS_KMS=aws-kms:alias/evergrant-test?region=eu-central-1 make test ARGS=tests/contract/test_kms.py
 
 with credentials where the service's own library looks for them. docs/kms.md says which rights the key wants. A run is
-some fifty calls.
+thirty calls.
 """
 
 from __future__ import annotations

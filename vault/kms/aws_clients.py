@@ -27,7 +27,7 @@ RENEWAL_S: Final = 5.0
 Call = Callable[..., Mapping[str, Any]]
 """One operation of KMS: takes AWS's parameters by name, gives AWS's answer."""
 
-_TALKATIVE = ("botocore.auth", "botocore.endpoint", "botocore.httpsession", "botocore.parsers", "botocore.retryhandler")
+_TALKATIVE = ("botocore.auth", "botocore.endpoint", "botocore.parsers")
 _calling: ContextVar[bool] = ContextVar("calling", default=False)
 
 
