@@ -21,7 +21,7 @@ ROOTS = ("vault", "worker", "beat_schedule")
 LAYERS: Sequence[Sequence[str]] = (
     ("vault.cli", "vault.web", "vault.testing", "worker", "beat_schedule"),
     ("vault",),
-    ("vault.facade",),
+    ("vault.facade", "vault.exposition"),
     ("vault.wiring",),
     ("vault.services", "vault.kms", "vault.store", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"),
     ("vault.engine",),

@@ -23,6 +23,7 @@ from vault.errors import (
     UnknownProvider,
     VaultError,
 )
+from vault.exposition import metrics_text, serve_metrics
 from vault.facade import Keys, Maintenance, Vault
 from vault.jobs import LANES, Cleanup, HealthCheck, Job, Refresh, RefreshScan, Rewrap, RotateDataKeys
 from vault.model import Connection, Status, Token
@@ -74,4 +75,6 @@ __all__ = [
     "UnknownProvider",
     "Vault",
     "VaultError",
+    "metrics_text",
+    "serve_metrics",
 ]

@@ -32,7 +32,7 @@ from vault.claims import DataKeyRecord
 from vault.envelope import KEY_SIZE, NONCE_SIZE, DataKey, TenantKey, context
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.forks import in_children
-from vault.metrics import key_cache
+from vault.metrics import key_cache, key_cache_size
 from vault.ports import Keks, KeyStore, Kms, TenantKeyRecord, WrappedKey
 
 GRANT: Final = "grant"
@@ -287,7 +287,9 @@ class Keyring:
         raw = tenant_key.unwrap(record)
         key = DataKey(record.id, raw)
         raw[:] = bytes(KEY_SIZE)
-        return cache.put(record.id.int, key, ends)
+        cache.put(record.id.int, key, ends)
+        key_cache_size.set(len(cache))
+        return key
 
     def _admit_fingerprint_key(self, tenant: str) -> HMAC:
         cache = self._fingerprint_keys

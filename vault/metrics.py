@@ -24,6 +24,13 @@ kms_decrypt_errors: Final = Counter("evergrant_kms_decrypt_errors", "Keys the KM
 key_cache: Final = Counter("evergrant_kms_key_cache", "Look-ups of a data key in this process's cache.", ["result"])
 """result: hit, miss. Hits are added in lots of up to 1,024, at the latest with the next miss."""
 
+key_cache_size: Final = Gauge(
+    "evergrant_kms_cache_size", "Data keys held unwrapped, in all processes together.", multiprocess_mode="livesum"
+)
+
+CACHE_HIT_RATE: Final = "evergrant_kms_cache_hit_rate"
+"""Share of look-ups answered by the cache, of all processes since they began; made when metrics are read."""
+
 late_answers: Final = Counter(
     "evergrant_refresh_late_answers", "Answers whose parent was not in the row any more, by where they went.", ["place"]
 )

@@ -65,6 +65,27 @@ class CeleryDoorbell:
         finally:
             client.close()
 
+    def policy(self) -> str | None:
+        """Say what of the server's settings could lose messages; None: nothing. Raises ``QueueUnavailable``.
+
+        Losing one costs a scan interval and never a grant, so this is a word to the operator.
+        """
+        import redis
+
+        client = redis.Redis.from_url(
+            self._url.reveal(), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=None
+        )
+        try:
+            found = client.info("memory")
+        except redis.RedisError as error:
+            raise QueueUnavailable(self.where, type(error).__name__) from None
+        finally:
+            client.close()
+        policy = found.get("maxmemory_policy", "noeviction")
+        if policy == "noeviction" or not found.get("maxmemory"):
+            return None
+        return f"when memory is short it evicts messages ({policy}): set maxmemory-policy noeviction"
+
     def _start(self) -> None:
         if self._started:
             return

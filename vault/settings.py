@@ -64,6 +64,12 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
 
 
+def _pairs(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not all("=" in word for word in words):
+        raise ValueError("is written as name=value, comma-separated")
+    return words
+
+
 def _encryption_key(key: Secret) -> Secret:
     parse_encryption_key(key.reveal())
     return key
@@ -98,7 +104,7 @@ class Settings(BaseModel):
     """Key of values in the format v1, which it opens; and the master key where ``VAULT_KEK_URI`` is not set."""
     foreign_kek_uri: str | None = None
     """Master key under which another system wrapped the data keys of its ``kms:v2:`` values, by URI."""
-    foreign_context: Words = ()
+    foreign_context: Annotated[Words, AfterValidator(_pairs)] = ()
     """The encryption context it used, as ``name=value``, comma-separated."""
     allow_plaintext: bool = False
     """Let ``decrypt_string()`` hand out values that were never encrypted (v0). Every process that does says so."""

@@ -33,7 +33,7 @@ from vault.services.access import Access
 from vault.services.cleanup import Cleaning
 from vault.services.connect import Connecting
 from vault.services.destruction import KeyDestruction
-from vault.services.health import HealthChecking
+from vault.services.health import OK, HealthChecking
 from vault.services.key_audit import KeyAudit
 from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
@@ -54,6 +54,7 @@ from vault.store.schema import Schema
 from vault.store.tenant_keys import PostgresTenantKeys
 from vault.store.upkeep import PostgresUpkeep
 
+CLOCK_TOLERANCE_S = 5.0
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """On Linux a clock that also runs while the machine sleeps, as leases do."""
 
@@ -175,6 +176,27 @@ class Wiring:
             "spool": self._spool.check,
         }  # fmt: skip
         return HealthChecking(probes, self.refreshing.overdue, lambda: datetime.now(UTC))
+
+    def preflight(self) -> dict[str, str]:
+        """What should not be so, in words."""
+        return {
+            "redis": self.doorbell.policy() or OK, "clock": self._clock() or OK,
+            "spool": self._disk() or OK,
+        }  # fmt: skip
+
+    def _disk(self) -> str | None:
+        try:
+            self._spool.check()
+        except OSError as error:
+            return f"nothing can be written under {self._settings.spool_path}: {error.strerror}"
+        return None
+
+    def _clock(self) -> str | None:
+        ahead = time.time() - PostgresKeyEnds(self.database).now().timestamp()
+        if abs(ahead) <= CLOCK_TOLERANCE_S:
+            return None
+        direction = "ahead of" if ahead > 0 else "behind"
+        return f"this machine's clock is {abs(ahead):.0f} s {direction} the database's, by which grants are due"
 
     def access(self, tenant: str) -> Access:
         """Token reads of one tenant."""

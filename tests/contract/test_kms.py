@@ -24,6 +24,7 @@ from tests.support.transit import transit_kms
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.kms import open_kms
 from vault.kms.local import LocalKms
+from vault.kms.single import SingleKeyKms
 from vault.ports import Kms
 
 CONTEXT = {"app": "evergrant", "tenant": "acme", "purpose": "tenant-key", "key_id": "7"}
@@ -50,7 +51,15 @@ def open_stand_in(request: pytest.FixtureRequest) -> Kms:
     return stand_in.open()
 
 
-KINDS = ["local", "fake", "aws", "azure", "transit", *(name for name, where in REAL.items() if where in os.environ)]
+KINDS = [
+    "local",
+    "single",
+    "fake",
+    "aws",
+    "azure",
+    "transit",
+    *(name for name, where in REAL.items() if where in os.environ),
+]
 
 
 @pytest.fixture(params=KINDS)
@@ -58,6 +67,7 @@ def kms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kms]:
     with ExitStack() as stack:
         makers: dict[str, Callable[[], Kms]] = {
             "local": lambda: LocalKms(tmp_path / "keyring.json"),
+            "single": lambda: SingleKeyKms(os.urandom(32)),
             "fake": FakeKms,
             "aws": lambda: open_stand_in(request),
             "azure": lambda: stack.enter_context(azure_kms()),

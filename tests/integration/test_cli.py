@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from uuid import UUID, uuid4
 
 import click
 import pytest
+import redis
 from click.testing import CliRunner, Result
 
 from tests.integration.house import NOBODY_HERE, House
@@ -147,8 +149,9 @@ NEEDS_A_KMS = [
     ("keyring", "use", "second"),
     ("keyring", "backup", "{home}/backup.json"),
 ]
+NEEDS_NOTHING = [("metrics",)]
 AFTER_REWRAPPING = [("rewrap",), ("keyring", "remove", "primary", "--yes")]
-COMMAND_LINES = [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING]
+COMMAND_LINES = [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING, *NEEDS_NOTHING]
 
 
 def _filled(words: tuple[str, ...], home: Path) -> list[str]:
@@ -161,7 +164,7 @@ def test_every_command_is_tried_below() -> None:
         assert is_group or any(words[: len(command)] == command for words in COMMAND_LINES), command
 
 
-@pytest.mark.parametrize("words", COMMAND_LINES, ids=" ".join)
+@pytest.mark.parametrize("words", [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING], ids=" ".join)
 def test_missing_settings_are_named_all_at_once(words: tuple[str, ...]) -> None:
     result = _runner({})(*words)
     assert result.exit_code == EXIT_USAGE
@@ -319,3 +322,45 @@ def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, hous
     for words in COMMAND_LINES:
         named = [str(connected) if word == str(UUID(int=1)) else word for word in _filled(words, house.home)]
         assert _document(run("--json", *named)) is not None, words
+
+
+# --------------------------------------------------------------------------------------------------------- before work
+
+
+def test_a_redis_that_evicts_is_told_before_work_begins(run: Run, house: House, redis_url: str) -> None:
+    assert _document(run("--json", "check"))["redis"] == "ok"
+    with redis.Redis.from_url(redis_url) as server:
+        server.config_set("maxmemory-policy", "allkeys-lru")
+        server.config_set("maxmemory", "100mb")
+        try:
+            found = run("--json", "check")
+        finally:
+            server.config_set("maxmemory-policy", "noeviction")
+            server.config_set("maxmemory", "0")
+    assert found.exit_code == EXIT_FAILED
+    assert "allkeys-lru" in json.loads(found.stdout)["redis"]
+
+
+def test_a_spool_that_cannot_be_written_is_told_before_work_begins(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = run("--json", "check", VAULT_SPOOL_DIR=str(tmp_path / "file"))
+    assert found.exit_code == EXIT_FAILED
+    told = json.loads(found.stdout)
+    assert (told["clock"], told["redis"]) == ("ok", "ok")
+    assert str(tmp_path / "file") in told["spool"]
+
+
+def test_metrics_are_printed_as_prometheus_reads_them(run: Run, house: House, connected: UUID) -> None:
+    for _ in range(3):
+        run("get", connected)
+    text = run("metrics").stdout
+    for name in (
+        "evergrant_kms_encrypt_duration_seconds_bucket", "evergrant_kms_decrypt_duration_seconds_bucket",
+        "evergrant_kms_encrypt_errors_total", "evergrant_kms_decrypt_errors_total",
+        "evergrant_kms_cache_hit_rate", "evergrant_kms_cache_size",
+    ):  # fmt: skip
+        assert re.search(rf"^(# TYPE )?{name.removesuffix('_total').removesuffix('_bucket')}", text, re.MULTILINE), name
+    rate = re.search(r"^evergrant_kms_cache_hit_rate ([0-9.e-]+)$", text, re.MULTILINE)
+    assert rate is not None
+    assert 0 <= float(rate[1]) <= 1
+    assert run("metrics", "--listen", "anywhere").exit_code == EXIT_USAGE

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support import second
 from vault import legacy
-from vault.encodings import parse_encryption_key
+from vault.encodings import decodings, parse_encryption_key
 from vault.envelope import DataKey, context, open_envelope, seal
 from vault.errors import CannotOpen
 from vault.legacy import (
@@ -101,7 +101,7 @@ def test_every_size_of_iv_and_tag_reads_in_one_way_only() -> None:
     """No number of characters is an iv, or a tag, both in hex and in base64: so at most four readings are tried."""
     for sizes in ((12, 16), (16,)):
         for length in range(70):
-            readings = {len(found) for found in legacy._decodings("A" * length)}
+            readings = {len(found) for found in decodings("A" * length)}
             assert len(readings & set(sizes)) <= 1
 
 

@@ -310,6 +310,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(field: str) -> None:
         "spool_dir",
         "kek_uri",
         "kek_former_uris",
+        "foreign_kek_uri",
         "tenant",
         "providers",
         "insecure_hosts",
@@ -318,3 +319,36 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(field: str) -> None:
         assert load({**REQUIRED, name: "open-sesame"})  # any text will do
     else:
         assert problem({name: "open-sesame"}).startswith(f"{name}: ")
+
+
+# --------------------------------------------------------------------------------------------------------- master keys
+
+
+def test_the_master_key_is_what_is_named_or_else_the_encryption_key_or_else_a_local_keyring(tmp_path: Path) -> None:
+    home = {**REQUIRED, "VAULT_HOME": str(tmp_path)}
+    keyring = f"local:{tmp_path / 'keyring.json'}"
+    key = {"ENCRYPTION_KEY": "ab" * 32}
+    named = {"KMS_KEY_ID": "aws-kms:alias/evergrant"}
+    assert load(home).master_key_uri == keyring
+    assert load({**home, **key}).master_key_uri == "env:ENCRYPTION_KEY"
+    assert load({**home, **key, **named}).master_key_uri == "aws-kms:alias/evergrant"
+    assert load({**home, **key, **named, "VAULT_KEK_URI": "local:/k"}).master_key_uri == "local:/k"
+
+
+def test_what_was_wrapped_when_less_was_said_still_opens(tmp_path: Path) -> None:
+    home = {**REQUIRED, "VAULT_HOME": str(tmp_path)}
+    assert load(home).former_kek_uris == ()
+    (tmp_path / "keyring.json").touch()
+    keyring = f"local:{tmp_path / 'keyring.json'}"
+    assert load(home).former_kek_uris == (), "it is the one in use"
+    more = {**home, "ENCRYPTION_KEY": "ab" * 32}
+    assert load(more).former_kek_uris == (keyring,)
+    more |= {"VAULT_KEK_URI": "local:/k", "VAULT_KEK_FORMER_URIS": "local:/old"}
+    assert load(more).former_kek_uris == ("local:/old", "env:ENCRYPTION_KEY", keyring)
+
+
+@pytest.mark.parametrize("key", ["", "open-sesame", "ab" * 31])
+def test_an_encryption_key_that_is_none_is_refused_without_being_shown(key: str) -> None:
+    told = problem({"ENCRYPTION_KEY": key})
+    assert told.startswith("VAULT_ENCRYPTION_KEY: an encryption key is 64 hex digits")
+    assert not key or key not in told

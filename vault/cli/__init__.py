@@ -57,6 +57,6 @@ def _log_to_stderr(*_: object) -> structlog.PrintLogger:
 for command in (
     connections.list_, connections.show, connections.get, connections.refresh,
     keys.rotate, keys.rewrap, keys.keys, keys.kek, keys.keyring,
-    system.db, system.check, system.health, system.cleanup,
+    system.db, system.check, system.health, system.metrics, system.cleanup,
 ):  # fmt: skip
     main.add_command(command)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 
 import click
 
-from vault import Maintenance
+from vault import Maintenance, metrics_text, serve_metrics
 from vault.cli.output import Output
 
 EXIT_DEGRADED = 3
@@ -29,8 +31,31 @@ def db_upgrade(output: Output) -> None:
 @click.command()
 @click.pass_obj
 def check(output: Output) -> None:
-    """Check settings, schema and KMS before anything is started; says all that is wrong."""
-    output.facts({"settings": "ok", "schema": "ok", "master_key": Maintenance.from_env().check()})
+    """Check settings, schema, KMS, Redis, clock and spool before anything is started; exit code 1 says mend it."""
+    maintenance = Maintenance.from_env()
+    found = {"settings": "ok", "schema": "ok", "master_key": maintenance.check()}
+    rest = maintenance.preflight()
+    output.facts({**found, **rest})
+    if any(word != "ok" for word in rest.values()):
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", help="Serve them at /metrics until Ctrl-C.")
+@click.pass_obj
+def metrics(output: Output, listen: str | None) -> None:
+    """Print all metrics as Prometheus reads them, of the processes that share PROMETHEUS_MULTIPROC_DIR."""
+    if listen is None:
+        click.echo(metrics_text() if not output.as_json else json.dumps({"metrics": metrics_text()}))
+        return
+    host, _, port = listen.rpartition(":")
+    if not port.isdecimal():
+        raise click.BadParameter("write HOST:PORT, such as 127.0.0.1:9100", param_hint="--listen")
+    server, thread = serve_metrics(host or "127.0.0.1", int(port))
+    click.echo(f"http://{host or '127.0.0.1'}:{server.server_port}/metrics", err=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        thread.join()
+    server.shutdown()
 
 
 @click.command()

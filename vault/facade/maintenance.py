@@ -92,6 +92,13 @@ class Maintenance:
         self._wiring.keyring.check(self.settings.tenant)
         return self._wiring.keyring.kek_id()
 
+    def preflight(self) -> Mapping[str, str]:
+        """Look at what does not stop work and should not be so: of each part ``ok``, or what is wrong with it.
+
+        Raises ``QueueUnavailable`` and ``StoreUnavailable``.
+        """
+        return self._wiring.preflight()
+
     def ring(self, job: Job) -> None:
         """Ask the workers for a job, and wait a fifth of a second at most for the message to leave."""
         argument = str(job.connection_id) if isinstance(job, Refresh) else None

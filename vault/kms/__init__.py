@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +35,9 @@ SCHEMES: Final[Mapping[str, Callable[[str], Kms]]] = MappingProxyType(
 """What may stand before the colon, and who reads what stands after it."""
 
 
+_AWS_KEY = re.compile(r"arn:aws[a-z-]*:kms:|alias/|mrk-|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+
+
 def open_kms(uri: str) -> Kms:
     """Open the KMS a URI names.
 
@@ -41,6 +45,7 @@ def open_kms(uri: str) -> Kms:
     says which. A path that does not start with a slash counts from the working directory.
 
     ``aws-kms:KEY`` is a key in AWS KMS, by ARN, id or alias; ``?region=``, ``endpoint=`` and ``replicas=`` may follow.
+    The scheme may be left out before an ARN, an id or ``alias/``.
 
     ``azure-kv:https://MYVAULT.vault.azure.net/keys/NAME`` is a key of Azure Key Vault. Its newest version wraps, unless
     one is named: ``…/NAME/VERSION``.
@@ -52,6 +57,8 @@ def open_kms(uri: str) -> Kms:
         ConfigurationError: The scheme is not known, or what follows it cannot work; the message says which and why.
     """
     scheme, colon, rest = uri.partition(":")
+    if _AWS_KEY.match(uri):  # what KMS_KEY_ID held in systems that knew no other KMS
+        scheme, colon, rest = "aws-kms", ":", uri
     if not colon or scheme not in SCHEMES:
         known = ", ".join(f"{name}:" for name in sorted(SCHEMES))
         raise ConfigurationError([f"KEK URI of unknown kind {scheme[:32]!r}; known kinds: {known}"])
