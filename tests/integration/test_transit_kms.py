@@ -83,7 +83,6 @@ def test_a_version_recorded_for_another_does_not_unwrap_and_is_not_asked_for(eng
 
 
 def test_every_byte_counts(kms: TransitKms) -> None:
-    """Also those of the server's own text, of which it reads several as one."""
     wrapped = kms.wrap(KEY, CONTEXT)
     for position in range(len(wrapped.ciphertext)):
         damaged = bytearray(wrapped.ciphertext)
@@ -162,9 +161,10 @@ def test_a_token_file_is_read_anew_when_an_agent_renews_it(engine: Transit, tmp_
 def test_no_token_is_looked_for_elsewhere(engine: Transit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client would take one from the environment or the home directory."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / ".vault-token").write_text(TOKEN)
-    monkeypatch.setenv("VAULT_TOKEN", TOKEN)
+    monkeypatch.delenv("VAULT_TOKEN", raising=False)
+    (tmp_path / ".vault-token").mkdir()  # whoever tries to read that fails
     kms = TransitKms(TransitKey(engine.uri, MOUNT, NAME), lambda: None)
+    monkeypatch.setenv("VAULT_TOKEN", TOKEN)
     assert refusal(kms.describe).reason == "no_token"
     assert not engine.server.seen
 

@@ -97,6 +97,12 @@ def test_every_version_of_the_key_is_held_and_nothing_else() -> None:
         assert not kms.holds(other)
 
 
+def test_a_server_has_one_name() -> None:
+    assert open_kms(f"vault-transit:{KEY.replace('vault', 'VAULT')}").holds(f"vault-transit:{KEY}/v1")
+    usual = open_kms("vault-transit:https://vault.example:443/transit/k")
+    assert usual.holds("vault-transit:https://vault.example/transit/k/v1")
+
+
 def test_keys_of_two_namespaces_are_two_keys() -> None:
     ours = open_kms(f"vault-transit:{KEY}?namespace=ours")
     assert ours.holds(f"vault-transit:{KEY}/v1?namespace=ours")
