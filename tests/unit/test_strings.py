@@ -234,9 +234,14 @@ def test_the_halves_of_two_texts_do_not_fit_and_the_kms_is_not_bothered(rig: Rig
     assert rig.kms.calls == []
 
 
-def test_a_string_is_wrapped_for_its_tenant_and_purpose(rig: Rig) -> None:
-    sealed = unpack_string(rig.strings().encrypt("x"))
-    assert len(rig.kms.unwrap(sealed.wrapped, {"app": "evergrant", "tenant": "acme", "purpose": "string"})) == 32
+@pytest.mark.parametrize("tenant", ["acme", "umbra"])
+def test_a_string_is_wrapped_for_its_tenant_and_purpose(rig: Rig, tenant: str) -> None:
+    wrapped = unpack_string(rig.strings(tenant).encrypt("x")).wrapped
+    bound_to = {"app": "evergrant", "tenant": tenant, "purpose": "string"}
+    assert len(rig.kms.unwrap(wrapped, bound_to)) == 32
+    for name in bound_to:
+        with pytest.raises(CannotOpen):
+            rig.kms.unwrap(wrapped, {**bound_to, name: "another"})
 
 
 def test_a_string_that_is_no_text_is_refused_without_being_shown(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from hmac import compare_digest
 from threading import Lock
@@ -153,9 +154,7 @@ class Strings:
         if found is not None:
             return found
         writing, opening = self._writing, self._opening  # what forget() empties meanwhile is not filled again
-        inquiry = self._inquiry(_WRITING)
-        inquiry.held(self._monotonic())  # a refusal counts for a while
-        with inquiry.single_flight(self._monotonic, REFUSAL_LIFE.total_seconds()):
+        with self._single_flight(_WRITING):
             found = writing.get(_WRITING)
             if found is None:
                 ends = self._monotonic() + self._life
@@ -173,9 +172,7 @@ class Strings:
 
     def _admit(self, sealed: SealedString) -> DataKey:
         cache, number = self._opening, sealed.key_id.int
-        inquiry = self._inquiry(number)
-        inquiry.held(self._monotonic())
-        with inquiry.single_flight(self._monotonic, REFUSAL_LIFE.total_seconds()):
+        with self._single_flight(number):
             key = cache.get(number)
             if key is None:
                 ends = self._monotonic() + self._life
@@ -188,8 +185,11 @@ class Strings:
     def _unwrap(self, wrapped: WrappedKey) -> bytes:
         return self._keks.holding(self._tenant, wrapped.kek_id).unwrap(wrapped, self._bound_to)
 
+    def _single_flight(self, number: int) -> AbstractContextManager[object]:
+        """Be the only one who asks for a data key; a refusal counts for a while."""
+        return self._inquiry(number).single_flight(self._monotonic, REFUSAL_LIFE.total_seconds())
+
     def _inquiry(self, number: int) -> Inquiry[DataKey]:
-        """The place where one data key is asked for, by one thread at a time."""
         now = self._monotonic()
         with self._lock:
             inquiry = self._inquiries.get(number)
