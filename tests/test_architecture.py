@@ -23,20 +23,27 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault",),
     ("vault.facade", "vault.exposition"),
     ("vault.wiring",),
-    ("vault.services", "vault.kms", "vault.store", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"),
+    (
+        *("vault.services", "vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue"),
+        "vault.limits",
+    ),
     ("vault.engine",),
     ("vault.keyring", "vault.legacy"),
     ("vault.envelope", "vault.cache"),
     ("vault.ports",),
     ("vault.policy",),
     ("vault.claims", "vault.outcome", "vault.settings"),
-    ("vault.model", "vault.provider"),
+    ("vault.model", "vault.provider", "vault.migration"),
     ("vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
 )
 """From the top down. A part is a module or a package; parts beside each other do not know each other."""
 
 ENTRANCES = frozenset(LAYERS[0])
-ADAPTERS = frozenset({"vault.kms", "vault.store", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"})
+WITHIN_ENTRANCES = (("worker", "beat_schedule"), ("vault.cli", "vault.cli_migrate"))
+"""The data that Celery is given; the command that is long enough for a file of its own."""
+ADAPTERS = frozenset(
+    {"vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"}
+)
 LONGEST_FILE = 400
 
 
@@ -143,7 +150,7 @@ def _problems(arrow: Import) -> Iterator[str]:
             yield "services do not know each other"
         return
     if source in ENTRANCES:
-        if target != "vault" and (source, target) != ("worker", "beat_schedule"):
+        if target != "vault" and (source, target) not in WITHIN_ENTRANCES:
             yield "an entrance imports the door only"
         return
     if target in ENTRANCES:
@@ -237,7 +244,7 @@ def test_the_checker_has_seen_the_house(house: Tree) -> None:
         ("vault", "vault.facade"),
         ("vault.facade.maintenance", "vault.wiring"),
         ("vault.wiring", "vault.policy"),
-        ("vault.wiring", "vault.kms.directory"),
+        ("vault.wiring.keys", "vault.kms.directory"),
         ("vault.kms", "vault.kms.local"),
         ("vault.store.refreshing", "vault.store.claims"),
         ("worker.tasks", "vault"),

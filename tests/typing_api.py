@@ -21,6 +21,9 @@ from vault import (
     Job,
     KeyUnavailable,
     Maintenance,
+    Migrate,
+    Migration,
+    MigrationSummary,
     ReconnectRequired,
     Refresh,
     RefreshPending,
@@ -150,7 +153,11 @@ def operate(maintenance: Maintenance) -> None:
     assert_type(maintenance.rotate_data_keys(older_than=timedelta(days=1), progress=print), int)
     assert_type(maintenance.health_check().parts, Mapping[str, str])
     assert_type(maintenance.cleanup(dry_run=True), Mapping[str, int])
-    jobs: list[Job] = [RefreshScan(), Rewrap(), RotateDataKeys(), HealthCheck(), Cleanup()]
+    planned = Migration.planned(columns={"owner": "id", "refresh_token": "rt"}, constants={"provider": "spotify"})
+    assert_type(maintenance.migrate(planned, dry_run=True, progress=print), MigrationSummary)
+    assert_type(maintenance.migration("old"), Migration)
+    assert_type(maintenance.migrate_slice("old"), bool)
+    jobs: list[Job] = [RefreshScan(), Rewrap(), RotateDataKeys(), HealthCheck(), Cleanup(), Migrate("old")]
     for job in jobs:
         assert_type(job.lane, str)
         assert job.lane in LANES

@@ -13,10 +13,12 @@ from vault.errors import (
     ConnectRefused,
     DestructionRefused,
     KeyUnavailable,
+    MigrationBusy,
     QueueUnavailable,
     ReconnectRequired,
     RefreshPending,
     SchemaOutdated,
+    SourceUnavailable,
     StoreUnavailable,
     TokenUnavailable,
     UnknownConnection,
@@ -25,7 +27,9 @@ from vault.errors import (
 )
 from vault.exposition import metrics_text, serve_metrics
 from vault.facade import Keys, Maintenance, Vault
-from vault.jobs import LANES, Cleanup, HealthCheck, Job, Refresh, RefreshScan, Rewrap, RotateDataKeys
+from vault.jobs import LANES, Cleanup, HealthCheck, Job, Migrate, Refresh, RefreshScan, Rewrap, RotateDataKeys
+from vault.migration.plan import Migration
+from vault.migration.summary import MigrationSummary
 from vault.model import Connection, Status, Token
 from vault.ports import OpenAudit, Retired, Shredded, TenantKek
 from vault.secret import Secret
@@ -50,6 +54,10 @@ __all__ = [
     "KeyUnavailable",
     "Keys",
     "Maintenance",
+    "Migrate",
+    "Migration",
+    "MigrationBusy",
+    "MigrationSummary",
     "OpenAudit",
     "Overdue",
     "Progress",
@@ -65,6 +73,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Shredded",
+    "SourceUnavailable",
     "Status",
     "StoreUnavailable",
     "Tally",

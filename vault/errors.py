@@ -13,7 +13,9 @@ VaultError
 ├── KeyUnavailable
 ├── DestructionRefused
 ├── StoreUnavailable
-└── QueueUnavailable
+├── QueueUnavailable
+├── SourceUnavailable
+└── MigrationBusy
 
 A message never contains a secret. ``transient`` says whether the same call may succeed later without anybody acting;
 ``retry_after`` says when to try. The drawing above is compared with the code by a test.
@@ -169,3 +171,26 @@ class QueueUnavailable(VaultError):
     def __init__(self, where: str, cause: str) -> None:
         self.where = where
         super().__init__(f"Redis at {where} cannot be used ({cause}): is it running, is VAULT_REDIS_URL right?")
+
+
+class SourceUnavailable(VaultError):
+    """The system that grants are moved out of cannot be read: is it running, are the URL and the rights right?
+
+    ``where`` names it without its password. What was moved stays moved; the next run goes on.
+    """
+
+    transient = True
+
+    def __init__(self, where: str, cause: str) -> None:
+        self.where = where
+        super().__init__(
+            f"the source {where} cannot be used ({cause}): is it running, are the URL and the rights right?"
+        )
+
+
+class MigrationBusy(VaultError):
+    """Another run of this migration is at work: wait for its end, or end it."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        super().__init__(f"another run moves {source} at this moment: wait for its end, or end it")

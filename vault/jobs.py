@@ -56,7 +56,16 @@ class Cleanup:
     lane: ClassVar[str] = "maintenance"
 
 
-Job = Refresh | RefreshScan | Rewrap | RotateDataKeys | HealthCheck | Cleanup
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    """Go on moving grants out of another system, by what ``VAULT_MIGRATIONS`` says under this name."""
+
+    task: ClassVar[str] = "vault.migrate"
+    lane: ClassVar[str] = "maintenance"
+    name: str
+
+
+Job = Refresh | RefreshScan | Rewrap | RotateDataKeys | HealthCheck | Cleanup | Migrate
 
 LANES = ("urgent", "refresh", "maintenance", "events")
 """Queues of the worker, most pressing first."""

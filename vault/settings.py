@@ -95,7 +95,7 @@ class Settings(BaseModel):
     spool_dir: Path | None = None
     """Directory for answers on their way; must survive the death of a process. Default: ``spool`` under ``home``."""
     kek_uri: str | None = Field(default=None, validation_alias=_alias("KEK_URI", "KMS_KEY_ID"))
-    """Master key, by URI; docs/kms.md has them all. Default: ``ENCRYPTION_KEY``, else a local keyring under ``home``."""
+    """Master key, by URI; see docs/kms.md. Default: ``ENCRYPTION_KEY``, else a local keyring under ``home``."""
     kek_former_uris: Words = ()
     """KEKs that may still hold tenant keys, comma-separated URIs: those in use before ``VAULT_KEK_URI`` was changed."""
     encryption_key: Annotated[SecretText, AfterValidator(_encryption_key)] | None = Field(
@@ -112,6 +112,8 @@ class Settings(BaseModel):
     """Tenant this process acts for."""
     providers: Words = ()
     """Files that add or override providers, comma-separated."""
+    migrations: Words = ()
+    """Files that name migrations out of other systems, for workers and `evergrant migrate`; comma-separated."""
     insecure_hosts: Words = ()
     """Hosts that may be spoken to without TLS, for tests on a loopback address only."""
     redirect_uri: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vault import Cleanup, HealthCheck, Refresh, RefreshScan, Rewrap, RotateDataKeys
+from vault import Cleanup, HealthCheck, Migrate, Refresh, RefreshScan, Rewrap, RotateDataKeys
 from worker.app import app
 from worker.process import maintenance
 
@@ -40,5 +40,14 @@ def health_check() -> None:
 
 @app.task(name=Cleanup.task)
 def cleanup() -> None:
-    """Remove what has had its day."""
+    """Remove what has had its day; and ring for migrations whose message was lost on its way."""
     maintenance().cleanup()
+    for name in maintenance().unfinished_migrations():
+        maintenance().ring(Migrate(name))
+
+
+@app.task(name=Migrate.task)
+def migrate(name: str) -> None:
+    """Move grants for a while; with more left, ring again."""
+    if maintenance().migrate_slice(name):
+        maintenance().ring(Migrate(name))

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests import benchmarks
-from tests.benchmarks import claiming, enqueueing, reading, refreshing, report, sealing
+from tests.benchmarks import claiming, enqueueing, migrating, reading, refreshing, report, sealing
 from tests.benchmarks.measure import Effort
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "seal": sealing.run,
     "claim": claiming.run,
     "enqueue": enqueueing.run,
+    "migrate": migrating.run,
     "engine": refreshing.run,
 }
 QUICK = 0.1

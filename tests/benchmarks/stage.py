@@ -24,7 +24,7 @@ from vault.ports import TenantKeyRecord
 from vault.store.engine import Database
 from vault.store.keys import PostgresKeys
 from vault.testing.servers import EmbeddedPostgres
-from vault.wiring import monotonic
+from vault.wiring.clock import monotonic
 
 PROVIDER = "acme"
 CLIENT_ID, CLIENT_SECRET = "evergrant", "cnry-cs-simulator"

@@ -69,7 +69,7 @@ class _Prints:
     """Fingerprints of every refresh token the provider ever gave to one owner."""
 
     def __init__(self, wiring: Wiring, row: Row, oracle: Oracle) -> None:
-        fingerprint = wiring.keyring.fingerprinter("default")
+        fingerprint = wiring.keys.keyring.fingerprinter("default")
         self.tokens = {fingerprint(row.id, token).hex(): token for token in oracle.lineage(row.owner)}
 
 
@@ -136,7 +136,7 @@ def _rows(database: psycopg.Connection[tuple[object, ...]], wiring: Wiring) -> l
         assert isinstance(version, int)
         token = None
         if isinstance(envelope, bytes):
-            key = wiring.keyring.opening_key(key_id(envelope))
+            key = wiring.keys.keyring.opening_key(key_id(envelope))
             token = open_envelope(key, envelope, context("default", connection_id, REFRESH_TOKEN), version).decode()
         rows.append(Row(connection_id, str(owner), str(status), str(reason) if reason else None, token))
     return rows

@@ -141,6 +141,7 @@ NEEDS_SETTINGS = [
     ("kek", "set", "umbra", "local:{home}/umbra.json"),
     ("kek", "remove", "umbra"),
     ("cleanup",),
+    ("migrate", os.devnull, "--format", "jsonl", "--map", "owner=o", "--map", "refresh_token=r", "--set", "provider=p"),
 ]
 NEEDS_A_KMS = [
     ("kek", "test", "local:{home}/umbra.json"),

@@ -102,7 +102,7 @@ def flips(value: bytes) -> Iterator[bytes]:
 
 def forget(vault: Vault) -> None:
     """As if the process had been started a moment ago: no key is in its cache."""
-    vault._wiring.keyring.forget()
+    vault._wiring.keys.keyring.forget()
 
 
 def token(vault: Vault, connection_id: UUID) -> Callable[[], str]:

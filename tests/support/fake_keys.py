@@ -68,6 +68,8 @@ class FakeKms:
         nonce, ciphertext = wrapped.ciphertext[:12], wrapped.ciphertext[12:]
         if wrapped.kek_id not in self.keks:
             raise KeyUnavailable(wrapped.kek_id, "destroyed", transient=False)
+        if len(wrapped.ciphertext) < 12:
+            raise CannotOpen
         try:
             return AESGCM(self.keks[wrapped.kek_id]).decrypt(nonce, ciphertext, self._canonical(context))
         except InvalidTag:

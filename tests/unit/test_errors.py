@@ -18,10 +18,12 @@ from vault.errors import (
     ConnectRefused,
     DestructionRefused,
     KeyUnavailable,
+    MigrationBusy,
     QueueUnavailable,
     ReconnectRequired,
     RefreshPending,
     SchemaOutdated,
+    SourceUnavailable,
     StoreUnavailable,
     TokenUnavailable,
     UnknownConnection,
@@ -66,6 +68,8 @@ EXAMPLES: dict[type[VaultError], tuple[Callable[[], VaultError], str]] = {
     KeyUnavailable: (lambda: KeyUnavailable("kek-1", "denied", transient=False), "check the key"),
     StoreUnavailable: (lambda: StoreUnavailable("db:5432/app", "refused"), "VAULT_DATABASE_URL"),
     QueueUnavailable: (lambda: QueueUnavailable("redis:6379", "refused"), "VAULT_REDIS_URL"),
+    SourceUnavailable: (lambda: SourceUnavailable("mysql://db/app", "refused"), "are the URL and the rights right"),
+    MigrationBusy: (lambda: MigrationBusy("mysql://db/app#t.rt"), "wait for its end"),
 }
 """For every error that is raised: one of it, and words of the remedy that its docstring and its message both hold."""
 
@@ -94,7 +98,7 @@ def test_docstring_and_message_hold_the_remedy(kind: type[VaultError]) -> None:
 
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_an_error_that_passes_by_itself_is_told_apart(kind: type[VaultError]) -> None:
-    passing = {RefreshPending, StoreUnavailable, QueueUnavailable}
+    passing = {RefreshPending, StoreUnavailable, QueueUnavailable, SourceUnavailable}
     assert EXAMPLES[kind][0]().transient is (kind in passing)
 
 

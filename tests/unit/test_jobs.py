@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 import vault
-from vault.jobs import LANES, Cleanup, HealthCheck, Job, Refresh, RefreshScan, Rewrap, RotateDataKeys
+from vault.jobs import LANES, Cleanup, HealthCheck, Job, Migrate, Refresh, RefreshScan, Rewrap, RotateDataKeys
 
 JOBS: tuple[type[Job], ...] = get_args(Job)
 
@@ -20,6 +20,7 @@ PROMISED = {
     RotateDataKeys: ("vault.rotate_data_keys", "maintenance", []),
     HealthCheck: ("vault.health_check", "maintenance", []),
     Cleanup: ("vault.cleanup", "maintenance", []),
+    Migrate: ("vault.migrate", "maintenance", ["name"]),
 }
 """Task, lane and arguments, as other services write them into their messages."""
 

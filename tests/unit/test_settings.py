@@ -313,6 +313,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(field: str) -> None:
         "foreign_kek_uri",
         "tenant",
         "providers",
+        "migrations",
         "insecure_hosts",
         "redirect_uri",
     ):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
@@ -14,13 +16,22 @@ from vault.engine.drain import Tally
 from vault.engine.sweep import Progress, to_nobody
 from vault.facade.ids import read_id
 from vault.facade.keys import Keys
-from vault.jobs import Job, Refresh
+from vault.jobs import Job, Migrate, Refresh
+from vault.migration.plan import Migration, configured
+from vault.migration.summary import MigrationSummary
 from vault.services.health import Health
+from vault.services.migration import BATCH, Order
 from vault.settings import Settings
 from vault.wiring import Wiring
 
 DRAIN_BUDGET = timedelta(seconds=5)
 """A drain claims for this long, then makes room in its worker for urgent work; the next doorbell goes on."""
+MIGRATION_BUDGET = timedelta(seconds=60)
+"""A task moves rows for this long, then makes room; another one goes on."""
+MIGRATION_BATCH = 100
+
+
+def _tell_nobody(_: object) -> None: ...
 
 
 class Maintenance:
@@ -54,14 +65,14 @@ class Maintenance:
 
     def rewrap(self, progress: Callable[[Progress], object] = to_nobody) -> int:
         """Wrap every tenant key under the KEK in use; returns how many were. Resumable; touches no user's row."""
-        return self._wiring.rewrapping.run(progress)
+        return self._wiring.keys.rewrapping.run(progress)
 
     def rotate_data_keys(
         self, older_than: timedelta | None = None, progress: Callable[[Progress], object] = to_nobody
     ) -> int:
         """Replace data keys past their age and re-seal what stands under replaced ones; returns how many were."""
         age = older_than if older_than is not None else timedelta(days=self.settings.data_key_max_age_days)
-        return self._wiring.data_key_rotation.run(age, progress)
+        return self._wiring.keys.data_key_rotation.run(age, progress)
 
     @cached_property
     def keys(self) -> Keys:
@@ -76,6 +87,61 @@ class Maintenance:
         """Remove what has had its day, or count it."""
         return self._wiring.cleaning.run(dry_run=dry_run)
 
+    def migration(self, name: str) -> Migration:
+        """Return the migration of a name from the files of ``VAULT_MIGRATIONS``. Raises ``ConfigurationError``."""
+        return configured([Path(file) for file in self.settings.migrations], name, os.environ)
+
+    def migrate(
+        self,
+        migration: Migration,
+        *,
+        batch: int = BATCH,
+        dry_run: bool = False,
+        tenant: str | None = None,
+        provider: str | None = None,
+        limit: int | None = None,
+        progress: Callable[[MigrationSummary], object] = _tell_nobody,
+    ) -> MigrationSummary:
+        """Move grants out of another system. Resumable at any point; what was moved before is left as it is.
+
+        Args:
+            migration: From ``Migration.planned(…)`` or ``migration(name)``.
+            batch: Rows that share a commit.
+            dry_run: Open and check everything, and change nothing.
+            tenant: Only rows of this one.
+            provider: Only rows of this one.
+            limit: Rows at most, beyond those moved before.
+            progress: Told after each batch.
+
+        Raises:
+            ConfigurationError: The source is not what the migration says.
+            MigrationBusy: Another run moves the same source.
+            SourceUnavailable, StoreUnavailable, KeyUnavailable: It ended early; what was moved is whole.
+        """
+        with self._wiring.migrating(migration, tenant=tenant, provider=provider) as migrating:
+            return migrating.run(Order(batch, dry_run, migration.clear, limit), progress)
+
+    def begin_migration(self, name: str) -> None:
+        """Have workers do a migration of ``VAULT_MIGRATIONS``: noted durably, then rung for."""
+        self.migration(name)
+        self._wiring.migrations.begin(name)
+        self.ring(Migrate(name))
+
+    def unfinished_migrations(self) -> Sequence[str]:
+        """Name the migrations that workers were asked for and have not ended."""
+        return self._wiring.migrations.unfinished()
+
+    def migrate_slice(self, name: str, budget: timedelta = MIGRATION_BUDGET) -> bool:
+        """Go on with a migration that workers were asked for; returns whether there is more to do.
+
+        Args:
+            name: Of a migration in the files of ``VAULT_MIGRATIONS``.
+            budget: After so long no further batch is begun.
+        """
+        migration = self.migration(name)
+        with self._wiring.migrating(migration, tenant=None, provider=None) as migrating:
+            return migrating.slice(name, Order(MIGRATION_BATCH, clear=migration.clear), budget)
+
     def upgrade_schema(self) -> str:
         """Bring the database to the schema this version needs; returns the revision reached."""
         return self._wiring.schema.upgrade()
@@ -89,19 +155,21 @@ class Maintenance:
             KeyUnavailable: The KMS does not give the tenant's key back: is it the KEK the database was made with?
         """
         self._wiring.schema.check()
-        self._wiring.keyring.check(self.settings.tenant)
-        return self._wiring.keyring.kek_id()
+        self._wiring.keys.keyring.check(self.settings.tenant)
+        return self._wiring.keys.keyring.kek_id()
 
     def preflight(self) -> Mapping[str, str]:
         """Look at what does not stop work and should not be so: of each part ``ok``, or what is wrong with it.
 
         Raises ``QueueUnavailable`` and ``StoreUnavailable``.
         """
-        return self._wiring.preflight()
+        return self._wiring.preflight.run()
 
     def ring(self, job: Job) -> None:
         """Ask the workers for a job, and wait a fifth of a second at most for the message to leave."""
         argument = str(job.connection_id) if isinstance(job, Refresh) else None
+        if isinstance(job, Migrate):
+            argument = job.name
         self._wiring.doorbell.ring(job.task, job.lane, argument)
         self._wiring.doorbell.flush()
 

@@ -30,7 +30,7 @@ class Vault:
         self.tenant = tenant
         self._access = wiring.access(tenant)
         self._connecting = wiring.connecting(tenant)
-        self._strings = wiring.strings(tenant)
+        self._strings = wiring.keys.strings(tenant)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:

@@ -6,6 +6,16 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
 from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
+from vault.ports.migration import (
+    Adopted,
+    Adoption,
+    MigrationRuns,
+    MigrationStore,
+    Moved,
+    Source,
+    SourceRow,
+    StoredGrant,
+)
 from vault.ports.providers import CodeExchange, Gate, Providers, TokenEndpoint, Transport
 from vault.ports.refresh import Doorbell, Orphan, RefreshStore, Spool
 from vault.ports.rotation import (
@@ -19,6 +29,8 @@ from vault.ports.rotation import (
 from vault.ports.upkeep import CleanupStore, RevocationStore
 
 __all__ = [
+    "Adopted",
+    "Adoption",
     "CleanupStore",
     "CodeExchange",
     "ConnectAttempt",
@@ -31,6 +43,9 @@ __all__ = [
     "KeyAuditStore",
     "KeyStore",
     "Kms",
+    "MigrationRuns",
+    "MigrationStore",
+    "Moved",
     "NewGrant",
     "OpenAudit",
     "Orphan",
@@ -44,8 +59,11 @@ __all__ = [
     "SealedRow",
     "SealedValue",
     "Shredded",
+    "Source",
+    "SourceRow",
     "Spool",
     "StoredCount",
+    "StoredGrant",
     "TenantKek",
     "TenantKeks",
     "TenantKeyRecord",

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from vault.model import Connection, Status
 from vault.ports import ConnectAttempt, NewGrant, SealedMetadata
+from vault.store import consent
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.tables import (
@@ -57,6 +58,26 @@ RETURNING GREATEST(s.next_at - now(), interval '0')
 """
 
 
+_CONNECTION_ROW = consent.replacing(
+    consent.CONNECTION, "id", "account", "requested_scopes", "granted_scopes", "labels", connected_at=_now
+)
+# A new consent is due in its own time, in nobody's hands; the epoch fences whoever held the old one.
+_SCHEDULE_ROW = consent.replacing(
+    consent.SCHEDULE,
+    "connection_id",
+    *("client", "next_at", "urgent", "lease_until", "attempt", "failures", "intent_fp", "intent_at"),
+    epoch=schedule.c.epoch + 1,
+)
+_GRANT_ROW = consent.replacing(
+    consent.GRANT,
+    "connection_id",
+    *("status", "reason", "version", "data_key_id", "client_id", "token_type", "expires_at", "refreshed_at"),
+    *("stale_at", "grant_ends_at", "refresh_fp", "access_envelope", "refresh_envelope"),
+    where=oauth_grant.c.version < consent.GRANT.excluded.version,
+    consent=oauth_grant.c.consent + 1,
+).returning(oauth_grant.c.version)
+
+
 class PostgresConnections:
     """Connections in PostgreSQL; every change carries its audit row in the same transaction."""
 
@@ -92,9 +113,10 @@ class PostgresConnections:
     def connect(self, grant: NewGrant) -> Connection | None:
         """See ``ConnectionStore.connect``; the schedule row is locked first, as everywhere."""
         with self._database.begin() as transaction:
-            transaction.execute(_connection_row(grant))
-            transaction.execute(_schedule_row(grant))
-            fits = transaction.scalar(_grant_row(grant)) is not None
+            new = consent.parameters(grant)
+            transaction.execute(_CONNECTION_ROW, new)
+            transaction.execute(_SCHEDULE_ROW, new)
+            fits = transaction.scalar(_GRANT_ROW, new) is not None
             if not fits or (grant.metadata is not None and transaction.scalar(_metadata_row(grant.metadata)) is None):
                 transaction.rollback()
                 return None
@@ -266,60 +288,6 @@ def _metadata_row(metadata: SealedMetadata) -> Any:
         set_={**values, "changed_at": _now},
         where=connection_metadata.c.version == metadata.version - 1,
     ).returning(connection_metadata.c.version)
-
-
-def _connection_row(grant: NewGrant) -> Any:
-    values = {
-        "account": grant.account,
-        "requested_scopes": grant.requested_scopes,
-        "granted_scopes": grant.granted_scopes,
-        "labels": dict(grant.labels),
-    }
-    row = insert(connection).values(
-        id=grant.connection_id, tenant=grant.tenant, owner=grant.owner, provider=grant.provider, **values
-    )
-    return row.on_conflict_do_update(index_elements=["id"], set_={**values, "connected_at": _now})
-
-
-def _schedule_row(grant: NewGrant) -> Any:
-    """A new consent is due in its own time, in nobody's hands; the epoch fences whoever held the old one."""
-    values: dict[str, Any] = {
-        "client": grant.client,
-        "next_at": None if grant.refresh_in is None else _now - grant.age + grant.refresh_in,
-        "urgent": False,
-        "lease_until": NEVER_LEASED,
-        "attempt": 0,
-        "failures": 0,
-        "intent_fp": None,
-        "intent_at": None,
-    }
-    row = insert(schedule).values(connection_id=grant.connection_id, epoch=1, **values)
-    return row.on_conflict_do_update(index_elements=["connection_id"], set_={**values, "epoch": schedule.c.epoch + 1})
-
-
-def _grant_row(grant: NewGrant) -> Any:
-    issued_at = _now - grant.age
-    values: dict[str, Any] = {
-        "status": Status.ACTIVE,
-        "reason": None,
-        "version": grant.version,
-        "data_key_id": grant.data_key_id,
-        "client_id": grant.client_id,
-        "token_type": grant.token_type,
-        "expires_at": issued_at + grant.life,
-        "refreshed_at": issued_at,
-        "stale_at": issued_at + (grant.life + (grant.refresh_in or grant.life)) / 2,
-        "grant_ends_at": None if grant.grant_life is None else issued_at + grant.grant_life,
-        "refresh_fp": grant.refresh_fp,
-        "access_envelope": grant.access_envelope,
-        "refresh_envelope": grant.refresh_envelope,
-    }
-    row = insert(oauth_grant).values(connection_id=grant.connection_id, tenant=grant.tenant, consent=1, **values)
-    return row.on_conflict_do_update(
-        index_elements=["connection_id"],
-        set_={**values, "consent": oauth_grant.c.consent + 1},
-        where=oauth_grant.c.version < grant.version,
-    ).returning(oauth_grant.c.version)
 
 
 def _connection(row: Any) -> Connection:

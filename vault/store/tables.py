@@ -245,3 +245,26 @@ audit = sa.Table(
     sa.Column("detail", JSONB, nullable=False, server_default=sa.text("'{}'")),
     sa.Index("audit_by_connection", "connection_id", "id"),
 )
+
+migration_row = sa.Table(
+    "migration_row",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    _text("tenant"),
+    sa.Column("connection_id", UUID, nullable=False),  # no foreign key: what an owner had erased is not moved again
+    _bytes("kept_fp"),
+    _bytes("token_fp"),
+    _instant("at", default=True),
+    sa.Index("migration_row_by_connection", "connection_id"),
+)
+
+migration_run = sa.Table(
+    "migration_run",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    _text("cursor", nullable=True),
+    sa.Column("counts", JSONB, nullable=False, server_default=sa.text("'{}'")),
+    _instant("began_at", default=True),
+    _instant("changed_at", default=True),
+)

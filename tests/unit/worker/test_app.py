@@ -16,7 +16,17 @@ from prometheus_client import REGISTRY
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import beat_schedule
-from vault import LANES, Job, RefreshScan, Rewrap, RotateDataKeys, Settings, StoreUnavailable, UnknownConnection
+from vault import (
+    LANES,
+    Job,
+    Migrate,
+    RefreshScan,
+    Rewrap,
+    RotateDataKeys,
+    Settings,
+    StoreUnavailable,
+    UnknownConnection,
+)
 from vault.engine.drain import Tally
 from worker import broker_guard, tasks
 from worker.app import DRAIN_S, HOLD_S, LONGEST_RETRY_S, RETRIES, VISIBILITY_S, Transient, VaultTask, app, limits
@@ -99,6 +109,37 @@ def test_a_scan_cut_off_by_its_budget_rings_again(
     monkeypatch.setattr(tasks, "maintenance", lambda: found)
     tasks.refresh_scan()
     assert found.rung == rung
+
+
+class _Migrating:
+    """A ``Maintenance`` with a migration that is not at its end."""
+
+    def __init__(self, *, more: bool) -> None:
+        self.more = more
+        self.rung: list[Job] = []
+
+    def migrate_slice(self, name: str) -> bool:
+        return self.more
+
+    def unfinished_migrations(self) -> list[str]:
+        return ["old"] if self.more else []
+
+    def cleanup(self) -> None: ...
+
+    def ring(self, job: Job) -> None:
+        self.rung.append(job)
+
+
+@pytest.mark.parametrize(("more", "rung"), [(True, [Migrate("old")]), (False, [])])
+def test_a_migration_rings_again_until_it_is_done_and_clean_up_rings_for_it_when_that_was_lost(
+    monkeypatch: pytest.MonkeyPatch, more: bool, rung: list[Job]
+) -> None:
+    found = _Migrating(more=more)
+    monkeypatch.setattr(tasks, "maintenance", lambda: found)
+    tasks.migrate("old")
+    assert found.rung == rung
+    tasks.cleanup()
+    assert found.rung == rung * 2
 
 
 def test_a_passing_trouble_is_retried_and_a_lasting_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

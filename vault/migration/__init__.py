@@ -1,0 +1,1 @@
+"""What is to be moved out of another system, as values: which column is what, how they are written, where they lie."""

@@ -1,0 +1,162 @@
+"""Which adapter stands behind which port: the only file that knows, and where mypy proves that they fit."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+from vault import policy
+from vault.engine.moving import Prover, Reader
+from vault.engine.sealing import Sealer
+from vault.engine.tools import Tools
+from vault.limits import LocalGate
+from vault.migration.plan import Migration
+from vault.oauth.codeflow import RequestsCodeExchange
+from vault.oauth.endpoint import OAuthEndpoint
+from vault.oauth.providers import FileProviders
+from vault.oauth.transport import CurlTransport
+from vault.queue import CeleryDoorbell
+from vault.services.access import Access
+from vault.services.cleanup import Cleaning
+from vault.services.connect import Connecting
+from vault.services.health import HealthChecking
+from vault.services.migration import Migrating
+from vault.services.preflight import Preflight
+from vault.services.refresh import Refreshing
+from vault.services.revocation import Revoking
+from vault.services.strings import Strings
+from vault.settings import Settings
+from vault.sources import open_source
+from vault.spool import FileSpool
+from vault.store.connections import PostgresConnections
+from vault.store.engine import Database
+from vault.store.migration import PostgresMigration, RecentKeys
+from vault.store.reads import PostgresTokens
+from vault.store.refreshing import PostgresRefreshStore
+from vault.store.schema import Schema
+from vault.store.upkeep import PostgresUpkeep
+from vault.wiring.clock import monotonic
+from vault.wiring.keys import KeyWiring
+
+
+class Wiring:
+    """Everything one process works with. Making it opens nothing: each part connects at its first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._policy = settings, policy.from_settings(settings)
+        self.database = Database(settings.database_url, prepared=settings.database_prepared)
+        self.schema = Schema(self.database)
+        self.doorbell = CeleryDoorbell(settings.redis_url)
+        self._providers = FileProviders([Path(file) for file in settings.providers], settings.clients)
+        self._connections = PostgresConnections(self.database)
+        self.keys = KeyWiring(settings, self.database)
+        self._tokens = PostgresTokens(self.database)
+        self._upkeep = PostgresUpkeep(self.database)
+        self._spool = FileSpool(settings.spool_path)
+        self._store = PostgresRefreshStore(self.database, quarantine_wait=self._policy.quarantine_wait)
+        self._exchange = RequestsCodeExchange(settings.insecure_hosts)
+        self._one_at_a_time = Lock()
+        self.cleaning = Cleaning(self._upkeep)
+
+    @cached_property
+    def _tools(self) -> Tools:
+        return Tools(
+            store=self._store, transport=CurlTransport(self._settings.insecure_hosts, monotonic),
+            endpoint=OAuthEndpoint(), spool=self._spool, gate=LocalGate(monotonic),
+            sealer=Sealer(self.keys.keyring, self._policy),
+            providers=self._providers, policy=self._policy, monotonic=monotonic, jitter=random.random,
+        )  # fmt: skip
+
+    @cached_property
+    def refreshing(self) -> Refreshing:
+        """Refreshing what is due."""
+        return Refreshing(self._tools, max_in_flight=self._settings.max_in_flight)
+
+    @cached_property
+    def revoking(self) -> Revoking:
+        """Telling providers to forget."""
+        return Revoking(self._tools, self._upkeep, self.keys.keyring)
+
+    @cached_property
+    def migrations(self) -> PostgresMigration:
+        """What was moved out of other systems."""
+        return PostgresMigration(self.database)
+
+    @contextmanager
+    def migrating(self, migration: Migration, *, tenant: str | None, provider: str | None) -> Iterator[Migrating]:
+        """Moving the rows of one source, or those of one tenant or provider."""
+        default = self._settings.tenant
+        source = open_source(migration, default, tenant=tenant, provider=provider)
+        reader = Reader(self._providers, self._opener(), migration.columns.constants, default)
+        keyring = self.keys.new_keyring(RecentKeys(self.database, monotonic))
+        try:
+            yield Migrating(
+                source, reader, self.migrations, self.migrations, keyring, Sealer(keyring, self._policy),
+                Prover(self.keys.new_keyring()), self._policy, new_id=uuid.uuid4, monotonic=monotonic,
+            )  # fmt: skip
+        finally:
+            source.close()
+
+    def _opener(self) -> Callable[[str, str], str]:
+        """Open a value of another system, of whatever format; plain text is what most of them hold."""
+        strings: dict[str, Strings] = {}
+
+        def open_value(text: str, tenant: str) -> str:
+            if tenant not in strings:
+                strings[tenant] = self.keys.strings(tenant, plaintext=True)
+            return strings[tenant].decrypt(text)
+
+        return open_value
+
+    @cached_property
+    def health(self) -> HealthChecking:
+        """Looking at every part."""
+        probes = {
+            "database": self.schema.check, "redis": self.doorbell.check,
+            "kms": lambda: self.keys.keyring.check(self._settings.tenant),
+            "spool": self._spool.check,
+        }  # fmt: skip
+        return HealthChecking(probes, self.refreshing.overdue, lambda: datetime.now(UTC))
+
+    @cached_property
+    def preflight(self) -> Preflight:
+        """A look before work begins."""
+        return Preflight(
+            queue_policy=self.doorbell.policy, spool=self._spool.check, database_clock=self.keys.ends.now,
+            clock=lambda: datetime.now(UTC),
+        )  # fmt: skip
+
+    def access(self, tenant: str) -> Access:
+        """Token reads of one tenant."""
+        return Access(
+            tenant, self._tokens, self.keys.keyring, self._connections, self.doorbell, monotonic=monotonic,
+            sleep=time.sleep, deadline=timedelta(seconds=self._settings.get_deadline_s),
+            refresh_here=self._refresh_here if self._settings.inline_refresh else None,
+        )  # fmt: skip
+
+    def _refresh_here(self, connection_id: uuid.UUID) -> None:
+        with self._one_at_a_time:
+            self.refreshing.one(connection_id)
+
+    def connecting(self, tenant: str) -> Connecting:
+        """Connect flows of one tenant."""
+        return Connecting(
+            tenant, self._connections, self._providers, self._exchange, self.keys.keyring,
+            Sealer(self.keys.keyring, self._policy), self.doorbell, self._policy,
+            redirect_uri=self._settings.redirect_uri, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
+            monotonic=monotonic,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+        self._store.close()
+        self._spool.release()
+        self.database.dispose()
