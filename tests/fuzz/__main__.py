@@ -14,6 +14,8 @@ from rich.table import Table
 from tests.fuzz.campaign import SHARES, Report, run, run_chunk
 
 COUNT = 20_000_000
+HARMLESS = """harmless: another way of writing the same value (hex in capitals, padding, the space around a text); or another
+system's data key altered, which only its KMS can tell"""
 OUTCOMES = ("refused", "genuine opened", "harmless", "wrong", "other error")
 
 
@@ -81,7 +83,7 @@ def show(console: Console, report: Report, seed: str) -> None:
         console.print(failure, highlight=False, markup=False)
     words = "passed" if report.passed else "FAILED"
     console.print(f"{words}: {report.cases:,} in {report.seconds:.0f} s, seed {seed}", highlight=False)
-    console.print("harmless: another way of writing the same value (hex in capitals, padding, the space around a text)")
+    console.print(HARMLESS, highlight=False)
 
 
 if __name__ == "__main__":
