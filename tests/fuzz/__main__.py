@@ -14,8 +14,8 @@ from rich.table import Table
 from tests.fuzz.campaign import SHARES, Report, run, run_chunk
 
 COUNT = 20_000_000
-HARMLESS = """harmless: another way of writing the same value (hex in capitals, padding, the space around a text); or another
-system's data key altered, which only its KMS can tell"""
+HARMLESS = """harmless: another way of writing the same value (hex in capitals, padding, the space around a text); or
+another system's data key altered, which only its KMS can tell"""
 OUTCOMES = ("refused", "genuine opened", "harmless", "wrong", "other error")
 
 
