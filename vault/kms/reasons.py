@@ -7,11 +7,11 @@ from typing import Final
 from vault.errors import KeyUnavailable
 
 TRANSIENT: Final = frozenset({"throttled", "unavailable", "timeout", "no_token", "not_yet_valid"})
-"""These pass without anybody acting; all others want somebody to look at the key or the rights on it.
+"""These pass without anybody acting. ``no_token``: nobody gave us what says who we are; why cannot be told.
 
-``no_token``: nobody gave us what we identify ourselves with. Whether it was refused or not asked for cannot be told.
+All others want somebody to look at the key or the rights on it: denied, disabled, expired, not_found, refused, and
+not_held, when a wrapping is under another key than ours.
 """
-LASTING: Final = frozenset({"denied", "disabled", "expired", "not_found", "not_held", "refused"})
 
 
 def key_unavailable(kek_id: str, reason: str) -> KeyUnavailable:
