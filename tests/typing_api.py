@@ -30,6 +30,7 @@ from vault import (
     RefreshScan,
     Rewrap,
     RotateDataKeys,
+    RotateTenantKeys,
     SchemaOutdated,
     Secret,
     Settings,
@@ -150,6 +151,7 @@ def operate(maintenance: Maintenance) -> None:
     assert_type(maintenance.refresh("id").settled, bool)
     assert_type(maintenance.overdue().late, timedelta)
     assert_type(maintenance.rewrap(), int)
+    assert_type(maintenance.rotate_tenant_keys(timedelta(days=1)), int)
     assert_type(maintenance.rotate_data_keys(older_than=timedelta(days=1), progress=print), int)
     assert_type(maintenance.health_check().parts, Mapping[str, str])
     assert_type(maintenance.cleanup(dry_run=True), Mapping[str, int])
@@ -157,7 +159,8 @@ def operate(maintenance: Maintenance) -> None:
     assert_type(maintenance.migrate(planned, dry_run=True, progress=print), MigrationSummary)
     assert_type(maintenance.migration("old"), Migration)
     assert_type(maintenance.migrate_slice("old"), bool)
-    jobs: list[Job] = [RefreshScan(), Rewrap(), RotateDataKeys(), HealthCheck(), Cleanup(), Migrate("old")]
+    jobs: list[Job] = [RefreshScan(), Rewrap(), RotateDataKeys(), RotateTenantKeys(), HealthCheck(), Cleanup()]
+    jobs.append(Migrate("old"))
     for job in jobs:
         assert_type(job.lane, str)
         assert job.lane in LANES

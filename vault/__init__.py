@@ -27,7 +27,18 @@ from vault.errors import (
 )
 from vault.exposition import metrics_text, serve_metrics
 from vault.facade import Keys, Maintenance, Vault
-from vault.jobs import LANES, Cleanup, HealthCheck, Job, Migrate, Refresh, RefreshScan, Rewrap, RotateDataKeys
+from vault.jobs import (
+    LANES,
+    Cleanup,
+    HealthCheck,
+    Job,
+    Migrate,
+    Refresh,
+    RefreshScan,
+    Rewrap,
+    RotateDataKeys,
+    RotateTenantKeys,
+)
 from vault.migration.plan import Migration
 from vault.migration.summary import MigrationSummary
 from vault.model import Connection, Status, Token
@@ -69,6 +80,7 @@ __all__ = [
     "Retired",
     "Rewrap",
     "RotateDataKeys",
+    "RotateTenantKeys",
     "SchemaOutdated",
     "Secret",
     "Settings",

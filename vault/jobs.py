@@ -41,6 +41,14 @@ class RotateDataKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class RotateTenantKeys:
+    """Replace tenant keys past their age and rewrap the data keys under replaced ones."""
+
+    task: ClassVar[str] = "vault.rotate_tenant_keys"
+    lane: ClassVar[str] = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
 class HealthCheck:
     """Look at every part of the system and record what was found."""
 
@@ -65,7 +73,7 @@ class Migrate:
     name: str
 
 
-Job = Refresh | RefreshScan | Rewrap | RotateDataKeys | HealthCheck | Cleanup | Migrate
+Job = Refresh | RefreshScan | Rewrap | RotateDataKeys | RotateTenantKeys | HealthCheck | Cleanup | Migrate
 
 LANES = ("urgent", "refresh", "maintenance", "events")
 """Queues of the worker, most pressing first."""

@@ -154,6 +154,8 @@ class Settings(BaseModel):
     """Uses of an unwrapped data key before it is unwrapped anew."""
     data_key_max_age_days: Annotated[float, Field(gt=0, le=36_600)] = 30.0
     """Age after which a data key is replaced, in days."""
+    tenant_key_max_age_days: Annotated[float, Field(gt=0, le=36_600)] = 365.0
+    """Age after which a tenant key is replaced, in days."""
 
     rotation_rate: Annotated[float, Field(gt=0)] = 2000.0
     """Rows a second that one run of a rotation touches at most."""
@@ -164,6 +166,8 @@ class Settings(BaseModel):
     """Seconds between checks for tenant keys under another master key."""
     data_key_interval_s: Seconds = 3600.0
     """Seconds between checks for data keys past their age."""
+    tenant_key_interval_s: Seconds = 86_400.0
+    """Seconds between checks for tenant keys past their age."""
     health_interval_s: Seconds = 60.0
     """Seconds between health checks."""
     cleanup_interval_s: Seconds = Field(

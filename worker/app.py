@@ -19,7 +19,7 @@ from celery.utils.time import get_exponential_backoff_interval
 from kombu import Exchange, Queue
 
 import beat_schedule
-from vault import LANES, ConfigurationError, Job, Rewrap, RotateDataKeys, Settings, VaultError
+from vault import LANES, ConfigurationError, Job, Rewrap, RotateDataKeys, RotateTenantKeys, Settings, VaultError
 from worker import broker_guard, metrics
 
 log = structlog.get_logger(__name__)
@@ -107,7 +107,7 @@ def limits(request_deadline_s: float) -> dict[str, Any]:
     return {
         "task_soft_time_limit": soft,
         "task_time_limit": soft + GRACE_S,
-        "task_annotations": {Rewrap.task: sweep, RotateDataKeys.task: sweep},
+        "task_annotations": dict.fromkeys((Rewrap.task, RotateDataKeys.task, RotateTenantKeys.task), sweep),
         "worker_soft_shutdown_timeout": drained + SETTLING_S,
     }
 

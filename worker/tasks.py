@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vault import Cleanup, HealthCheck, Migrate, Refresh, RefreshScan, Rewrap, RotateDataKeys
+from vault import Cleanup, HealthCheck, Migrate, Refresh, RefreshScan, Rewrap, RotateDataKeys, RotateTenantKeys
 from worker.app import app
 from worker.process import maintenance
 
@@ -30,6 +30,12 @@ def rewrap() -> None:
 def rotate_data_keys() -> None:
     """Replace data keys past their age."""
     maintenance().rotate_data_keys()
+
+
+@app.task(name=RotateTenantKeys.task)
+def rotate_tenant_keys() -> None:
+    """Replace tenant keys past their age."""
+    maintenance().rotate_tenant_keys()
 
 
 @app.task(name=HealthCheck.task)

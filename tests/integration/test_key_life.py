@@ -134,7 +134,7 @@ def test_a_change_that_was_cut_off_before_the_rewrap_leaves_everything_open(hous
 def test_tenant_keys_are_rotated_while_grants_are_refreshed(house: House) -> None:
     ids = house.connect_many(5)
     tokens = {each: house.vault.get(each).access_token.reveal() for each in ids}
-    assert house.worker.keys.rotate_tenant_keys() == 1
+    assert house.worker.rotate_tenant_keys(timedelta(0)) == 1
     assert states(house, "tenant_key") == ["previous", "current"]
     under = house.sql("SELECT DISTINCT tenant_key_id FROM evergrant.data_key")
     current = house.sql("SELECT id AS tenant_key_id FROM evergrant.tenant_key WHERE state = 'current'")
@@ -147,7 +147,7 @@ def test_tenant_keys_are_rotated_while_grants_are_refreshed(house: House) -> Non
         each: house.another_vault().get(each).access_token.reveal() for each in ids
     }
     let_pass(house, DAYS)
-    house.worker.keys.rotate_tenant_keys(7 * DAYS)
+    house.worker.rotate_tenant_keys(7 * DAYS)
     assert states(house, "tenant_key") == ["retired", "current"]
 
 
@@ -159,11 +159,11 @@ def test_keys_are_destroyed_only_when_nothing_can_ever_need_them(house: House) -
     now = datetime.now(UTC)
     assert keys.destroy(now)[:2] == (0, 0), "there is nothing to destroy, which is no reason to refuse"
     house.worker.rotate_data_keys(timedelta(0))
-    keys.rotate_tenant_keys()
+    house.worker.rotate_tenant_keys(timedelta(0))
     let_pass(house, 2 * DAYS)
     house.sql("DELETE FROM evergrant.connect_attempt")
     house.worker.rotate_data_keys()
-    keys.rotate_tenant_keys(9 * DAYS)
+    house.worker.rotate_tenant_keys(9 * DAYS)
     assert (states(house, "tenant_key").count("retired"), states(house, "data_key").count("retired")) == (1, 2)
 
     with pytest.raises(DestructionRefused, match="no open audit was made yet: run 'evergrant keys verify'"):

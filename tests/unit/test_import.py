@@ -84,6 +84,6 @@ def test_importing_costs_under_150_ms_beyond_what_others_cost(third_parties: lis
     assert min(runs) < 0.150, runs
 
 
-@pytest.mark.parametrize("heavy", ["celery", "kombu", "alembic", "flower"])
+@pytest.mark.parametrize("heavy", ["celery", "kombu", "alembic", "flower", "boto3", "azure", "hvac"])
 def test_importing_does_not_bring_what_only_some_processes_need(third_parties: list[str], heavy: str) -> None:
     assert heavy not in third_parties

@@ -9,7 +9,18 @@ from uuid import UUID
 import pytest
 
 import vault
-from vault.jobs import LANES, Cleanup, HealthCheck, Job, Migrate, Refresh, RefreshScan, Rewrap, RotateDataKeys
+from vault.jobs import (
+    LANES,
+    Cleanup,
+    HealthCheck,
+    Job,
+    Migrate,
+    Refresh,
+    RefreshScan,
+    Rewrap,
+    RotateDataKeys,
+    RotateTenantKeys,
+)
 
 JOBS: tuple[type[Job], ...] = get_args(Job)
 
@@ -18,6 +29,7 @@ PROMISED = {
     RefreshScan: ("vault.refresh_scan", "refresh", []),
     Rewrap: ("vault.rewrap", "maintenance", []),
     RotateDataKeys: ("vault.rotate_data_keys", "maintenance", []),
+    RotateTenantKeys: ("vault.rotate_tenant_keys", "maintenance", []),
     HealthCheck: ("vault.health_check", "maintenance", []),
     Cleanup: ("vault.cleanup", "maintenance", []),
     Migrate: ("vault.migrate", "maintenance", ["name"]),

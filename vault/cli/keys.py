@@ -63,7 +63,7 @@ def _count(output: Output) -> None:
 def rotate_tenant_keys(output: Output, older_than_days: float) -> None:
     """Replace tenant keys, and rewrap the data keys that stand under replaced ones."""
     with output.progress("rotating tenant keys") as step:
-        replaced = _keys().rotate_tenant_keys(timedelta(days=older_than_days), step)
+        replaced = Maintenance.from_env().rotate_tenant_keys(timedelta(days=older_than_days), step)
     output.facts({"tenant_keys_replaced": replaced})
 
 

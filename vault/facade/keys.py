@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from vault.engine.sweep import Progress, to_nobody
@@ -34,15 +34,6 @@ class Keys:
     def under_replaced_data_keys(self) -> int:
         """Count rows under data keys that were replaced, up to 1,000; at 0 a rotation has ended."""
         return self._wiring.keys.data_key_rotation.remaining()
-
-    def rotate_tenant_keys(
-        self, older_than: timedelta = timedelta(0), progress: Callable[[Progress], object] = to_nobody
-    ) -> int:
-        """Replace tenant keys past an age, and rewrap what stands under replaced ones; returns how many were replaced.
-
-        Resumable; touches no user's row. Raises ``KeyUnavailable``: some tenant's KMS did not answer; run again.
-        """
-        return self._wiring.keys.tenant_key_rotation.run(older_than, progress)
 
     def verify(self, progress: Callable[[Progress], object] = to_nobody) -> OpenAudit:
         """Open every sealed value once, and keep in the database what came of it. Raises ``KeyUnavailable``."""

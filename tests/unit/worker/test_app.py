@@ -23,6 +23,7 @@ from vault import (
     RefreshScan,
     Rewrap,
     RotateDataKeys,
+    RotateTenantKeys,
     Settings,
     StoreUnavailable,
     UnknownConnection,
@@ -81,7 +82,7 @@ def test_time_limits_are_above_every_deadline_inside(deadline: float) -> None:
 
 def test_sweeps_over_all_keys_have_the_time_of_their_interval() -> None:
     tasks_of_hours = limits(10.0)["task_annotations"]
-    assert set(tasks_of_hours) == {Rewrap.task, RotateDataKeys.task}
+    assert set(tasks_of_hours) == {Rewrap.task, RotateDataKeys.task, RotateTenantKeys.task}
     assert {each["soft_time_limit"] for each in tasks_of_hours.values()} == {
         Settings.model_fields["rewrap_interval_s"].default
     }
