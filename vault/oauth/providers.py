@@ -20,7 +20,7 @@ LONGEST_S = 100 * 366 * 24 * 3600
 class _Row(BaseModel):
     """One table of a provider file; durations in seconds, as their names say."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     authorize_uri: str
     token_uri: str
