@@ -34,7 +34,7 @@ def move(environment: Mapping[str, str], url: str, table: str, point: str = "", 
         columns=COLUMNS, constants={"provider": "acme"}, url=Secret(url), table=table, clear=True
     )  # fmt: skip
     worker = Maintenance.from_env(environment)
-    done = worker.migrate(plan)
+    done = worker.migrate(plan, batch=1)  # ten are read at once
     worker.close()
     assert done.failed == 0, done.errors
 

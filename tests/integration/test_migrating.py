@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
@@ -314,21 +316,30 @@ def test_a_row_that_another_run_has_moved_meanwhile_is_left_to_it(house: House, 
     assert house.sql("SELECT count(*) AS n FROM evergrant.connection") == [{"n": 12}]
 
 
-def test_a_target_that_goes_away_ends_the_run_and_the_next_one_goes_on(house: House, old: Old) -> None:
-    old.fill(30)
-    calls = []
+@pytest.mark.parametrize("back", [True, False])
+def test_a_target_that_goes_away_ends_the_run_and_one_that_comes_back_does_not(
+    house: House, old: Old, postgres: stack.DatabaseServer, back: bool
+) -> None:
+    old.fill(300)
+    name = urlsplit(house.database_url).path.removeprefix("/")
+    steps: list[MigrationSummary] = []
+    with psycopg.connect(postgres.url, autocommit=True) as operator:
 
-    def ended(_: MigrationSummary) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            house.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                      " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
+        def ended(step: MigrationSummary) -> None:
+            steps.append(step)
+            if len(steps) == 2:
+                operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {back}".encode())
+                operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
 
-    with pytest.raises(StoreUnavailable):
-        house.worker.migrate(old.plan(), progress=ended)
-    assert 20 <= len(moved(house)) <= 30
+        if back:
+            assert house.worker.migrate(old.plan(), progress=ended).ok == 300
+            return
+        with pytest.raises(StoreUnavailable):
+            house.worker.migrate(old.plan(), progress=ended)
+        operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+    assert len(moved(house)) == 200
     done = house.another_worker().migrate(old.plan())
-    assert (done.ok + done.already, done.failed) == (30, 0)
+    assert (done.ok, done.already, done.failed) == (100, 200, 0)
 
 
 # ------------------------------------------------------------------------------------------------- what becomes of them
@@ -401,25 +412,25 @@ def named(house: House, old: Old, tmp_path: Path) -> House:
 
 
 def test_workers_move_for_a_while_and_go_on_where_they_were(named: House, old: Old) -> None:
-    old.fill(250)
+    old.fill(1200)
     worker = named.worker
     assert worker.migrate_slice("old") is False, "nobody asked"
     worker.begin_migration("old")
     assert worker.unfinished_migrations() == ["old"]
     assert worker.migrate_slice("old", timedelta(microseconds=1)) is True
-    assert len(moved(named)) == 100
+    assert len(moved(named)) == 500
     assert named.another_worker().migrate_slice("old", timedelta(microseconds=1)) is True
-    assert len(moved(named)) == 200
+    assert len(moved(named)) == 1000
     [run] = named.sql("SELECT cursor, counts FROM evergrant.migration_run")
-    assert (run["cursor"], run["counts"]["ok"]) == ("i:200", 200)
+    assert (run["cursor"], run["counts"]["ok"]) == ("i:1000", 1000)
     while worker.migrate_slice("old"):
         pass
-    assert (len(moved(named)), worker.unfinished_migrations()) == (250, [])
+    assert (len(moved(named)), worker.unfinished_migrations()) == (1200, [])
     assert set(old.tokens().values()) == {(None, None)}
 
 
 def test_of_two_runs_of_one_source_the_second_stands_back(named: House, old: Old) -> None:
-    old.fill(20)
+    old.fill(200)
     other = named.another_worker()
     other.begin_migration("old")
     told = []
@@ -427,7 +438,7 @@ def test_of_two_runs_of_one_source_the_second_stands_back(named: House, old: Old
     def meanwhile(_: MigrationSummary) -> None:
         told.append(other.migrate_slice("old"))
 
-    assert named.worker.migrate(named.worker.migration("old"), progress=meanwhile).ok == 20
+    assert named.worker.migrate(named.worker.migration("old"), progress=meanwhile).ok == 200
     assert told == [False, False]
 
 

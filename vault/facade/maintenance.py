@@ -121,7 +121,7 @@ class Maintenance:
             tenant: Only rows of this one.
             provider: Only rows of this one.
             limit: Rows at most, beyond those moved before.
-            progress: Told after each batch.
+            progress: Told after every few batches.
 
         Raises:
             ConfigurationError: The source is not what the migration says.

@@ -30,6 +30,9 @@ from vault.ports import Adopted, Adoption, MigrationRuns, MigrationStore, Moved,
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 10
+AHEAD: Final = 10
+"""Batches that are read, looked up and given their keys together: only what is committed together is a batch."""
+MOST_AHEAD: Final = 500
 Report = Callable[[MigrationSummary], object]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +46,12 @@ class Order(NamedTuple):
     clear: bool = False
     limit: int | None = None
     """Rows at most, beyond those moved before."""
+    ahead: int = AHEAD
+
+    @property
+    def rows(self) -> int:
+        """How many are read at once."""
+        return max(self.batch, min(self.batch * self.ahead, MOST_AHEAD))
 
 
 class _Pair(NamedTuple):
@@ -111,23 +120,23 @@ class Migrating:
     def _go(
         self, order: Order, after: str | None, budget: timedelta | None, note: Callable[[str, MigrationSummary], object]
     ) -> bool:
-        """Do batch after batch; returns whether the budget put an end to it."""
+        """Do some batches after others; returns whether the budget put an end to it."""
         began = self._monotonic()
         summary = self._tally.summary
         while budget is None or summary.seconds < budget.total_seconds():
-            wanted = order.batch
+            wanted = order.rows
             if order.limit is not None:
                 wanted = min(wanted, order.limit - (summary.done - summary.already))
             rows = self._source.batch(after, wanted) if wanted > 0 else ()
             if not rows:
                 return False
-            self._batch(order, rows)
+            self._move(order, rows)
             after = rows[-1].cursor
             summary = self._tally.close(self._monotonic() - began)
             note(after, summary)
         return True
 
-    def _batch(self, order: Order, rows: Sequence[SourceRow]) -> None:
+    def _move(self, order: Order, rows: Sequence[SourceRow]) -> None:
         known, now = self._store.known(self._source.name, [row.key for row in rows])
         fresh: list[tuple[SourceRow, Opened]] = []
         pairs: list[_Pair] = []
@@ -143,7 +152,7 @@ class Migrating:
         if order.dry_run:
             self._tally.add(credentials=sum(opened.values for _, opened in fresh))
             return
-        pairs += self._adopt(fresh, now)
+        pairs += self._adopt(fresh, now, order.batch)
         if order.clear:
             self._clear([pair for pair in pairs if pair.row.tokens])
 
@@ -174,13 +183,16 @@ class Migrating:
 
     # ---------------------------------------------------------------------------------------------------- moving in
 
-    def _adopt(self, fresh: Sequence[tuple[SourceRow, Opened]], now: datetime) -> list[_Pair]:
+    def _adopt(self, fresh: Sequence[tuple[SourceRow, Opened]], now: datetime, batch: int) -> list[_Pair]:
         self._make_keys(fresh)
         sealed: dict[str, tuple[SourceRow, Opened, Adoption]] = {}
         for row, opened in fresh:
             if (adoption := self._attempt(row, self._sealed, opened, now)) is not None:
                 sealed[row.key] = (row, opened, adoption)
-        ends = self._store.adopt(self._source.name, [each[2] for each in sealed.values()]) if sealed else {}
+        adoptions = [adoption for _, _, adoption in sealed.values()]
+        ends: dict[str, Adopted] = {}
+        for first in range(0, len(adoptions), batch):
+            ends.update(self._store.adopt(self._source.name, adoptions[first : first + batch]))
         pairs = []
         for key, (row, opened, adoption) in sealed.items():
             if ends[key] is Adopted.DONE:

@@ -37,6 +37,11 @@ _RECORD = sa.text(f"""
                                     CAST(:kept AS bytea[]), CAST(:tokens AS bytea[])) n
     ON CONFLICT DO NOTHING RETURNING key
 """)
+_KNOWN = sa.text(f"""
+    SELECT clock_timestamp(), r.key, {", ".join(f"r.{name}" for name in Moved._fields)}
+      FROM (VALUES (1)) AS always(one)
+      LEFT JOIN {migration_row.fullname} r ON r.source = :source AND r.key = ANY(CAST(:keys AS text[]))
+""")
 _OWNER = sa.tuple_(data_key.c.tenant, data_key.c.owner, data_key.c.provider)
 
 
@@ -66,13 +71,9 @@ class PostgresMigration:
 
     def known(self, source: str, keys: Sequence[str]) -> tuple[Mapping[str, Moved], datetime]:
         """See ``MigrationStore.known``."""
-        columns = [migration_row.c[name] for name in Moved._fields]
-        wanted = sa.select(migration_row.c.key, *columns).where(
-            migration_row.c.source == source, migration_row.c.key.in_(list(keys))
-        )
         with self._database.begin() as transaction:
-            now = transaction.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-            return {row[0]: Moved(*row[1:]) for row in transaction.execute(wanted)}, now
+            rows = transaction.execute(_KNOWN, {"source": source, "keys": list(keys)}).all()
+        return {row[1]: Moved(*row[2:]) for row in rows if row[1] is not None}, rows[0][0]
 
     def data_keys(self, owners: Sequence[tuple[str, str, str]]) -> Sequence[DataKeyRecord]:
         """See ``MigrationStore.data_keys``."""
@@ -134,11 +135,19 @@ class PostgresMigration:
 
     @contextmanager
     def alone(self, name: str) -> Iterator[bool]:
-        """See ``MigrationRuns.alone``; a transaction's lock, as PgBouncer may lend a session to others."""
-        lock = sa.text("SELECT pg_try_advisory_xact_lock(:lock, hashtext(:name))")
-        with self._database.begin() as transaction:
-            transaction.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            yield bool(transaction.scalar(lock, {"lock": RUN_LOCK, "name": name}))
+        """See ``MigrationRuns.alone``.
+
+        The lock is that of a transaction, as PgBouncer may lend a session to others. If its connection dies, the run
+        goes on without it: the record of what was moved keeps two of them from moving a row twice.
+        """
+        with self._database.translated():
+            session = self._database.connect(autocommit=False)
+            session.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            row = session.execute("SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", (RUN_LOCK, name)).fetchone()
+        try:
+            yield row == (True,)
+        finally:
+            session.close()
 
     def begin(self, name: str) -> None:
         """See ``MigrationRuns.begin``."""

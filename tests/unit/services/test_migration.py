@@ -27,7 +27,7 @@ def rows(count: int) -> dict[str, dict[str, Any]]:
 
 
 def run(move: Move, **order: Any) -> MigrationSummary:
-    return move.process().run(Order(**{"batch": 3, **order}), lambda _: None)
+    return move.process().run(Order(**{"batch": 2, "ahead": 2, **order}), lambda _: None)
 
 
 def numbers(done: MigrationSummary) -> tuple[int, ...]:
@@ -50,7 +50,7 @@ def opened(move: Move, key: str, field: str) -> str | None:
 def test_every_row_becomes_a_grant_once() -> None:
     move = Move(rows(7))
     steps: list[MigrationSummary] = []
-    done = move.process().run(Order(batch=3), steps.append)
+    done = move.process().run(Order(batch=3, ahead=1), steps.append)
     assert numbers(done) == (7, 7, 0, 0, 0, 14, 0)
     assert [(step.done, step.total) for step in steps] == [(3, 7), (6, 7), (7, 7)]
     assert [opened(move, "k03", field) for field in ("refresh_token", "access_token")] == ["rt-owner-3", "at-owner-3"]
@@ -313,7 +313,7 @@ def test_a_legacy_kms_that_is_away_ends_the_run_before_anything_of_its_batch_is_
     move = Move(rows(7), open_value=away)
     with pytest.raises(KeyUnavailable):
         run(move)
-    assert {key for _, key in move.target.moved} == {"k00", "k01", "k02"}
+    assert {key for _, key in move.target.moved} == {"k00", "k01", "k02", "k03"}
 
 
 @pytest.mark.parametrize("left", range(40))
@@ -323,7 +323,7 @@ def test_killed_after_any_call_a_later_run_ends_it(left: int) -> None:
     process = move.process()
     move.life.left = left
     with contextlib.suppress(Killed):
-        process.run(Order(batch=2, clear=True), lambda _: None)
+        process.run(Order(batch=1, ahead=2, clear=True), lambda _: None)
     for key in move.source.rows.keys() - held(move):
         assert opened(move, key, "refresh_token") == f"rt-owner-{int(key[1:])}"
     done = run(move, clear=True)
@@ -339,7 +339,7 @@ def test_killed_after_any_call_a_later_run_ends_it(left: int) -> None:
 def test_workers_go_on_where_the_slice_before_has_come_to() -> None:
     move = Move(rows(5))
     move.target.begin("named")
-    order, moment = Order(batch=2, clear=True), timedelta(microseconds=1)
+    order, moment = Order(batch=2, clear=True, ahead=1), timedelta(microseconds=1)
     slept = move.rig.clock
 
     def slice_() -> bool:
