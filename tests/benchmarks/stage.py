@@ -20,6 +20,7 @@ from vault.claims import DataKeyRecord
 from vault.envelope import context, seal
 from vault.keyring import Keyring
 from vault.kms.directory import KekDirectory
+from vault.model import DEFAULT_TENANT
 from vault.ports import TenantKeyRecord
 from vault.store.engine import Database
 from vault.store.keys import PostgresKeys
@@ -99,14 +100,18 @@ class Stage:
         *,
         access_bytes: int = 220,
         provider: str = PROVIDER,
+        tenant: str = DEFAULT_TENANT,
+        access_tokens: Sequence[str] = (),
         refresh_tokens: Sequence[str] = (),
     ) -> list[UUID]:
         """Connect `count` owners, each under a data key of its own, all due in an hour; returns the connections' ids.
 
         Args:
             count: how many.
-            access_bytes: length of the access tokens.
+            access_bytes: length of the access tokens, when they are made up.
             provider: whose grants they are.
+            tenant: whose owners they are.
+            access_tokens: what the provider has issued; made up when it is not asked.
             refresh_tokens: what the provider has issued; made up when it is not asked.
         """
         settings = vault_settings.load(self.environment)
@@ -118,10 +123,11 @@ class Stage:
             random=secrets.token_bytes,
             new_id=uuid.uuid4,
         )
-        rows = [
-            _rows(keyring, provider, n, access_bytes, refresh_tokens[n] if refresh_tokens else None)
-            for n in range(count)
-        ]
+        rows = []
+        for n in range(count):
+            access = access_tokens[n] if access_tokens else secrets.token_hex(access_bytes)[:access_bytes]
+            refresh = refresh_tokens[n] if refresh_tokens else f"1//{secrets.token_hex(48)}"
+            rows.append(_rows(keyring, provider, tenant, n, access, refresh))
         with self.connect() as connection, connection.transaction():
             connection.execute(
                 "SET LOCAL session_replication_role = replica"
@@ -149,15 +155,13 @@ _TABLES = {
 
 
 def _rows(
-    keyring: Keyring, provider: str, number: int, access_bytes: int, refresh: str | None
+    keyring: Keyring, provider: str, tenant: str, number: int, access: str, refresh: str
 ) -> tuple[Sequence[Any], ...]:
     """What a connection consists of: its rows in `_TABLES`, sealed as the vault would seal them."""
-    tenant, owner, now = "default", f"owner-{number}", datetime.now(UTC)
+    owner, now = f"owner-{number}", datetime.now(UTC)
     connection_id = uuid.uuid4()
     record = keyring.new_data_key(tenant, owner, provider)
     key = keyring.key(record)
-    access = secrets.token_hex(access_bytes)[:access_bytes]
-    refresh = refresh or f"1//{secrets.token_hex(48)}"
     due = now + timedelta(hours=1)
     return (
         record,
