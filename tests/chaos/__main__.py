@@ -11,6 +11,9 @@ from rich.table import Table
 
 from tests.chaos import plan as plans
 from tests.chaos.campaign import Report, run
+from tests.rotation import campaign as rotations
+from tests.rotation import plan as rotation_plans
+from tests.rotation.display import show as show_rotation
 
 CAMPAIGNS: dict[str, Callable[[], plans.Plan]] = {
     "grace": lambda: plans.long(plans.GRACE, 120),
@@ -19,21 +22,36 @@ CAMPAIGNS: dict[str, Callable[[], plans.Plan]] = {
     "short-grace": lambda: plans.short(plans.ROOMY),
     "short-strict": lambda: plans.short(plans.STRICT),
 }
+ROTATIONS: dict[str, Callable[[], rotation_plans.Plan]] = {
+    "rotation": rotation_plans.long,
+    "short-rotation": rotation_plans.short,
+}
+DEFAULT = ("grace", "strict", "postgres", "rotation")
 
 
 def main() -> int:
     """Run the campaigns that were named."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*CAMPAIGNS, []], help="default: grace strict postgres")
-    names = parser.parse_args().names or ["grace", "strict", "postgres"]
+    known = [*CAMPAIGNS, *ROTATIONS]
+    parser.add_argument("names", nargs="*", choices=[*known, []], help=f"default: {' '.join(DEFAULT)}")
+    names = parser.parse_args().names or DEFAULT
     console = Console(stderr=True)
-    reports = []
+    reports, passed = [], True
+
+    def say(words: str) -> None:
+        console.print(words, highlight=False)
+
     for name in names:
-        reports.append(run(CAMPAIGNS[name](), lambda words: console.print(words, highlight=False)))
-        show(Console(), reports[-1:])
+        if name in ROTATIONS:
+            rotation = rotations.run(ROTATIONS[name](), say)
+            show_rotation(Console(), rotation)
+            passed = passed and rotation.passed
+        else:
+            reports.append(run(CAMPAIGNS[name](), say))
+            show(Console(), reports[-1:])
     if len(reports) > 1:
         show(Console(), reports)
-    return 0 if all(report.passed for report in reports) else 1
+    return 0 if passed and all(report.passed for report in reports) else 1
 
 
 Figure = tuple[str, Callable[[Report], object]]

@@ -44,6 +44,7 @@ def show(console: Console, report: Report) -> None:
     for name, value in FIGURES:
         table.add_row(name, str(value(report)))
     console.print(table)
+    console.print(f"last came to: {_listed(report.killing.places)}", highlight=False)
     console.print(f"deaths at points: {_listed(report.deaths)}", highlight=False)
     problems = [*report.reading.failed, *report.verdict.problems]
     for problem in [*problems[:SHOWN], *report.log[-SHOWN:]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.rotation import deaths
 from tests.rotation.plan import ADD_KEK, WORK, Plan
-from tests.rotation.processes import KILLED, Doom, command, start
+from tests.rotation.processes import KILLED, Doom, Running, command, start
 
 START_S = 60.0
 """A process that has not come to its work after this hangs."""
@@ -25,11 +25,14 @@ class Killing:
         self._plan, self._environment = plan, environment
         self.log = home / "commands.log"
         self._switch, self._deaths = home / "failpoints.on", home / "deaths"
-        self._doom = Doom(self._switch, self._deaths, deaths.odds(plan.busy_point, plan.rare_point))
+        self._odds, self._places = deaths.odds(plan.busy_point, plan.rare_point), home / "places"
+        self._places.mkdir()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self.kills: Counter[str] = Counter()
         """By command."""
+        self.places: Counter[str] = Counter()
+        """Where they were: the last point that each had come to."""
         self.finished: Counter[str] = Counter()
         """Those that came to their end before it was their turn to die."""
         self.failed: Counter[str] = Counter()
@@ -49,7 +52,7 @@ class Killing:
 
     def undisturbed(self, *words: str) -> None:
         """Run a command to its end."""
-        running = start(command, self._environment, self._named(words), self.log, self._doom)
+        running, _ = self._start(self._named(words))
         running.process.join()
         (self.failed if running.process.exitcode else self.finished)[" ".join(words)] += 1
 
@@ -69,7 +72,7 @@ class Killing:
 
     def _one(self, words: Sequence[str], life: float) -> Counter[str]:
         """Let one process live for so long; returns the tally that counts its end."""
-        running = start(command, self._environment, words, self.log, self._doom)
+        running, place = self._start(words)
         if not running.line.poll(START_S):
             running.kill()
             return self.failed
@@ -77,8 +80,15 @@ class Killing:
         running.kill()
         running.line.close()
         if running.process.exitcode == KILLED:
+            with self._lock:
+                self.places[place.read_text().strip()] += 1
             return self.kills
         return self.failed if running.process.exitcode else self.finished
+
+    def _start(self, words: Sequence[str]) -> tuple[Running, Path]:
+        place = self._places / str(next(self._numbers))
+        doom = Doom(self._switch, self._deaths, self._odds, place)
+        return start(command, self._environment, words, self.log, doom), place
 
     def _named(self, words: Sequence[str]) -> Sequence[str]:
         return (*words, f"kek-{next(self._numbers)}") if tuple(words) == ADD_KEK else words

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
+import sqlalchemy as sa
 
 from tests.chaos.failpoints import Failpoints
 from tests.rotation import deaths
@@ -26,16 +27,19 @@ from vault import Maintenance, VaultError
 from vault.cli import main
 
 KILLED = -signal.SIGKILL
+WIDTH = 48
+"""Of the name of a point, where it is written down."""
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
 
 
 class Doom(NamedTuple):
-    """How a process may die by itself."""
+    """How a process may die by itself, and where it writes down how far it has come."""
 
     switch: Path
     deaths: Path
     odds: Mapping[str, float]
+    place: Path
 
 
 class Running(NamedTuple):
@@ -70,11 +74,13 @@ def command(line: Connection, environment: Mapping[str, str], words: Sequence[st
     """Run a command of ``evergrant``, and say when it comes to work; it may die at a named point."""
     _begin(environment, log)
     points = Failpoints(doom.switch, doom.deaths, dict(doom.odds))
-    begun: list[bool] = []
+    place, begun = os.open(doom.place, os.O_WRONLY | os.O_CREAT, 0o600), False
 
     def reach(name: str) -> None:
+        nonlocal begun
+        os.pwrite(place, name.ljust(WIDTH).encode(), 0)
         if not begun:
-            begun.append(True)
+            begun = True
             line.send("begun")
         points.reach(name)
 
@@ -82,19 +88,37 @@ def command(line: Connection, environment: Mapping[str, str], words: Sequence[st
     main(words)
 
 
-def command_until(line: Connection, environment: Mapping[str, str], words: Sequence[str], log: Path, last: int) -> None:
-    """Run a command that dies at the ``last``-th point it reaches; if it comes through, say how many there are."""
-    _begin(environment, log)
-    reached: list[str] = []
+def dying(line: Connection, environment: Mapping[str, str], work: str, fatal: int) -> None:
+    """Do one of ``RUNS``, and die at the ``fatal``-th point reached, having said which that is.
 
-    def reach(name: str) -> None:
-        reached.append(name)
-        if len(reached) == last:
+    A point is where a call of a store has just ended, and where one that writes is about to commit.
+    """
+    reached, within = 0, ""
+
+    def reach(point: str) -> None:
+        nonlocal reached, within
+        when, _, within = point.partition(":")
+        reached += when != "before"
+        if reached == fatal:
+            line.send(point)
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def about_to_commit(_: sa.Connection) -> None:
+        if within in deaths.WRITING:
+            reach(f"uncommitted:{within}")
+
+    worker = Maintenance.from_env(environment)
     deaths.build_in(reach)
-    main(words, standalone_mode=False)
-    line.send(reached)
+    sa.event.listen(sa.Engine, "commit", about_to_commit)
+    RUNS[work](worker)
+    line.send("")
+
+
+RUNS: Mapping[str, Callable[[Maintenance], int]] = {
+    "rewrap": lambda worker: worker.rewrap(),
+    "rotate tenant keys": lambda worker: worker.keys.rotate_tenant_keys(),
+    "rotate data keys": lambda worker: worker.rotate_data_keys(timedelta(0)),
+}
 
 
 def reader(line: Connection, environment: Mapping[str, str], known: dict[UUID, tuple[str, str]], rate: int) -> None:
