@@ -70,12 +70,21 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A line for what was to be measured, and why it was not."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Section:
     """One table."""
 
     name: str
     title: str
     figures: Sequence[Figure]
+    absent: Sequence[Absent] = ()
 
 
 def show(section: Section, console: Console) -> None:
@@ -88,6 +97,8 @@ def show(section: Section, console: Console) -> None:
         table.add_column(heading)
     for figure in section.figures:
         table.add_row(*_cells(figure))
+    for absent in section.absent:
+        table.add_row(absent.what, "–", "", "", "", "", absent.why)
     console.print(table)
 
 
