@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 from rich.console import Console
 
 from tests import benchmarks
-from tests.benchmarks import claiming, enqueueing, migrating, reading, refreshing, report, sealing
+from tests.benchmarks import claiming, enqueueing, keys, migrating, reading, refreshing, report, sealing
 from tests.benchmarks.measure import Effort
 
 BENCHMARKS = {
@@ -19,6 +20,7 @@ BENCHMARKS = {
     "claim": claiming.run,
     "enqueue": enqueueing.run,
     "migrate": migrating.run,
+    "keys": keys.run,
     "engine": refreshing.run,
 }
 QUICK = 0.1
@@ -56,4 +58,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the tables are the output
     main()

@@ -50,6 +50,7 @@ class Stage:
         *,
         token_uris: Mapping[str, str] = NOWHERE,
         redis_url: str = NO_REDIS,
+        kek_uri: str | None = None,
     ) -> None:
         """Make the database.
 
@@ -58,6 +59,7 @@ class Stage:
             home: directory for settings and keys.
             token_uris: token endpoint of each provider, by name.
             redis_url: the broker; by default an address where nobody listens.
+            kek_uri: the master key; by default one in a file.
         """
         database = f"bench_{uuid.uuid4().hex[:8]}"
         with psycopg.connect(postgres.url, autocommit=True) as connection:
@@ -82,6 +84,8 @@ class Stage:
             **{f"VAULT_CLIENT_{name.upper()}_ID": CLIENT_ID for name in token_uris},
             **{f"VAULT_CLIENT_{name.upper()}_SECRET": CLIENT_SECRET for name in token_uris},
         }
+        if kek_uri is not None:
+            self.environment["VAULT_KEK_URI"] = kek_uri
         maintenance = Maintenance.from_env(self.environment)
         maintenance.upgrade_schema()
         maintenance.close()
@@ -100,9 +104,9 @@ class Stage:
         *,
         access_bytes: int = 220,
         provider: str = PROVIDER,
-        tenant: str = DEFAULT_TENANT,
         access_tokens: Sequence[str] = (),
         refresh_tokens: Sequence[str] = (),
+        tenants: Sequence[str] = (DEFAULT_TENANT,),
     ) -> list[UUID]:
         """Connect `count` owners, each under a data key of its own, all due in an hour; returns the connections' ids.
 
@@ -110,15 +114,15 @@ class Stage:
             count: how many.
             access_bytes: length of the access tokens, when they are made up.
             provider: whose grants they are.
-            tenant: whose owners they are.
             access_tokens: what the provider has issued; made up when it is not asked.
             refresh_tokens: what the provider has issued; made up when it is not asked.
+            tenants: to whom the owners are dealt out, in turn.
         """
         settings = vault_settings.load(self.environment)
         database = Database(settings.database_url)
         keyring = Keyring(
-            KekDirectory(settings.master_key_uri, (), _OneTenant(database), monotonic),
-            _OneTenant(database),
+            KekDirectory(settings.master_key_uri, (), PostgresKeys(database), monotonic),
+            _RememberedKeys(database),
             monotonic=monotonic,
             random=secrets.token_bytes,
             new_id=uuid.uuid4,
@@ -127,7 +131,8 @@ class Stage:
         for n in range(count):
             access = access_tokens[n] if access_tokens else secrets.token_hex(access_bytes)[:access_bytes]
             refresh = refresh_tokens[n] if refresh_tokens else f"1//{secrets.token_hex(48)}"
-            rows.append(_rows(keyring, provider, tenant, n, access, refresh))
+            whose = (tenants[n % len(tenants)], f"owner-{n}", provider)
+            rows.append(_rows(keyring, whose, access, refresh))
         with self.connect() as connection, connection.transaction():
             connection.execute(
                 "SET LOCAL session_replication_role = replica"
@@ -154,11 +159,9 @@ _TABLES = {
 }
 
 
-def _rows(
-    keyring: Keyring, provider: str, tenant: str, number: int, access: str, refresh: str
-) -> tuple[Sequence[Any], ...]:
+def _rows(keyring: Keyring, whose: tuple[str, str, str], access: str, refresh: str) -> tuple[Sequence[Any], ...]:
     """What a connection consists of: its rows in `_TABLES`, sealed as the vault would seal them."""
-    owner, now = f"owner-{number}", datetime.now(UTC)
+    (tenant, owner, provider), now = whose, datetime.now(UTC)
     connection_id = uuid.uuid4()
     record = keyring.new_data_key(tenant, owner, provider)
     key = keyring.key(record)
@@ -176,14 +179,16 @@ def _rows(
     )
 
 
-class _OneTenant(PostgresKeys):
-    """Keys in PostgreSQL, which asks for the tenant's key once and not once for every owner."""
+class _RememberedKeys(PostgresKeys):
+    """Keys in PostgreSQL, which asks for each tenant's key once and not once for every owner."""
 
-    _known: TenantKeyRecord | None = None
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._known = dict[str, TenantKeyRecord | None]()
 
     def current_tenant_key(self, tenant: str) -> TenantKeyRecord | None:
-        self._known = self._known or super().current_tenant_key(tenant)
-        return self._known
+        self._known[tenant] = self._known.get(tenant) or super().current_tenant_key(tenant)
+        return self._known[tenant]
 
 
 @contextmanager

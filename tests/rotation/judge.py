@@ -84,7 +84,7 @@ def _judge_values(found: Verdict, scene: Scene, issued: Issued) -> None:
 def _problem(wiring: Wiring, value: SealedValue, issued: Issued) -> str:
     bound_to = context(value.tenant, value.connection_id, value.field)
     try:
-        plain = open_envelope(wiring.keyring.key(value.key), value.envelope, bound_to, value.version).decode()
+        plain = open_envelope(wiring.keys.keyring.key(value.key), value.envelope, bound_to, value.version).decode()
     except VaultError:
         return "does not open"
     return "" if plain == issued[value.connection_id][value.field][-1] else "is not what the provider gave last"

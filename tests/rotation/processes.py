@@ -116,7 +116,7 @@ def dying(line: Connection, environment: Mapping[str, str], work: str, fatal: in
 
 RUNS: Mapping[str, Callable[[Maintenance], int]] = {
     "rewrap": lambda worker: worker.rewrap(),
-    "rotate tenant keys": lambda worker: worker.keys.rotate_tenant_keys(),
+    "rotate tenant keys": lambda worker: worker.rotate_tenant_keys(timedelta(0)),
     "rotate data keys": lambda worker: worker.rotate_data_keys(timedelta(0)),
 }
 

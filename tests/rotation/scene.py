@@ -51,7 +51,7 @@ class Scene:
         answers = self.simulator.grant_many(PROVIDER, count, prefix=f"{tenant}/owner-")
         access = [answer["access_token"] for answer in answers]
         refresh = [answer["refresh_token"] for answer in answers]
-        ids = self.stage.populate(count, tenant=tenant, access_tokens=access, refresh_tokens=refresh)
+        ids = self.stage.populate(count, tenants=(tenant,), access_tokens=access, refresh_tokens=refresh)
         return [
             Grant(connection_id, tenant, answer["account"], answer["access_token"])
             for connection_id, answer in zip(ids, answers, strict=True)

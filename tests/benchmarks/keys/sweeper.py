@@ -1,0 +1,31 @@
+"""A program: replaces every data key there is, once it gets a line on its input, and says when it was done.
+
+python -m tests.benchmarks.keys.sweeper < go > done
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import timedelta
+
+import structlog
+
+from vault import Maintenance
+
+
+def main() -> None:
+    """Get ready, wait for the word, sweep."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    maintenance = Maintenance.from_env()
+    maintenance.check()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    keys = maintenance.rotate_data_keys(timedelta(0))
+    print(json.dumps({"keys": keys, "ended": time.monotonic()}), flush=True)
+    maintenance.close()
+
+
+if __name__ == "__main__":
+    main()
