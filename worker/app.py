@@ -20,7 +20,7 @@ from kombu import Exchange, Queue
 
 import beat_schedule
 from vault import LANES, ConfigurationError, Job, Rewrap, RotateDataKeys, RotateTenantKeys, Settings, VaultError
-from worker import broker_guard, metrics
+from worker import broker_guard, metrics, pool_guard
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,7 @@ RETRIES = 6
 LONGEST_RETRY_S = 60
 
 broker_guard.install()
+pool_guard.install()
 
 
 class Transient(Exception):  # a passing state, not an error of anybody's
