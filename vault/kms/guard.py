@@ -22,7 +22,10 @@ from vault.ports import Kms, WrappedKey
 log = structlog.get_logger(__name__)
 
 TRIP_AFTER: Final = 5
-"""Failures in a row that open the breaker."""
+"""Failures in a row that open the breaker ..."""
+TRIP_AFTER_S: Final = 5.0
+"""... or seconds waited for them: a KMS that does not answer holds up whoever asks, such as a worker with a thousand
+refreshes of tenants whose keys it has, once for every tenant whose key it has not."""
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 """Recovery is noticed within this."""
@@ -43,6 +46,7 @@ class GuardedKms:
     def _begin_anew(self) -> None:
         self._lock = Lock()
         self._failures, self._pauses, self._closed_until, self._probing = 0, 0, 0.0, False
+        self._waited = 0.0
         self._failed_with: KeyUnavailable | None = None
 
     def wrap(self, key: bytes, context: Mapping[str, str]) -> WrappedKey:
@@ -78,10 +82,11 @@ class GuardedKms:
         return answer
 
     def _answered(self, question: Callable[[], V]) -> V:
+        asked_at = self._monotonic()
         try:
             answer = question()
         except KeyUnavailable as error:
-            self._heard(error if error.transient else None)
+            self._heard(error if error.transient else None, self._monotonic() - asked_at)
             raise
         except CannotOpen:
             self._heard(None)
@@ -98,15 +103,17 @@ class GuardedKms:
                 raise KeyUnavailable(error.key_id, error.reason, transient=True)
             self._closed_until, self._probing = now + PROBE_LIFE_S, True  # one asks, the others hear what was said last
 
-    def _heard(self, error: KeyUnavailable | None) -> None:
+    def _heard(self, error: KeyUnavailable | None, waited: float = 0.0) -> None:
         if error is None and not self._failures:
             return
         with self._lock:
             if error is None:
                 self._failures, self._pauses, self._probing, self._failed_with = 0, 0, False, None
+                self._waited = 0.0
                 return
-            self._failures, self._failed_with = self._failures + 1, error
-            if self._probing or (not self._pauses and self._failures >= TRIP_AFTER):
+            self._failures, self._waited, self._failed_with = self._failures + 1, self._waited + waited, error
+            enough = self._failures >= TRIP_AFTER or self._waited >= TRIP_AFTER_S
+            if self._probing or (not self._pauses and enough):
                 pause = FIRST_PAUSE_S * (1 << min(self._pauses, 16))
                 self._closed_until = self._monotonic() + min(LONGEST_PAUSE_S, pause)
                 self._pauses, self._probing = self._pauses + 1, False

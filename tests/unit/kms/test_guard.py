@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.support.fake_keys import Clock, FakeKms
 from vault.errors import CannotOpen, KeyUnavailable, VaultError
-from vault.kms.guard import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROBE_LIFE_S, TRIP_AFTER, GuardedKms
+from vault.kms.guard import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROBE_LIFE_S, TRIP_AFTER, TRIP_AFTER_S, GuardedKms
 
 CONTEXT = {"tenant": "acme"}
 KEY = bytes(32)
@@ -68,6 +68,20 @@ def test_a_kms_in_trouble_is_left_alone_for_ever_longer_and_noticed_when_it_is_b
     calls = len(kms.calls)
     fail(guarded, TRIP_AFTER)
     assert len(kms.calls) == calls + TRIP_AFTER, "it began anew"
+
+
+def test_a_kms_that_lets_callers_wait_is_left_alone_at_once(guarded: GuardedKms, kms: FakeKms, clock: Clock) -> None:
+    kms.unavailable(transient=True)
+    kms.during_call = lambda _: clock.pass_by(TRIP_AFTER_S / 2)
+    fail(guarded, 1)
+    kms.recover()
+    guarded.wrap(KEY, CONTEXT)
+    kms.unavailable(transient=True)
+    fail(guarded, 10)
+    assert len(kms.calls) == 4, "the wait before the answer does not count"
+    clock.pass_by(FIRST_PAUSE_S)
+    kms.recover()
+    guarded.wrap(KEY, CONTEXT)
 
 
 def test_a_refusal_is_an_answer_and_pauses_nothing(guarded: GuardedKms, kms: FakeKms) -> None:
