@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -139,7 +139,9 @@ def place(
 ) -> Iterator[Place]:
     home = tmp_path_factory.mktemp("house")
     kek = f"aws-kms:{aws.uri(aws.key)}"
-    more = {"VAULT_KEK_URI": kek, "VAULT_REFRESH_RETRY_DELAY_S": str(BACKOFF_S), "VAULT_REQUEST_DEADLINE_S": "10"}
+    more: dict[str, Any] = {
+        "VAULT_KEK_URI": kek, "VAULT_REFRESH_RETRY_DELAY_S": str(BACKOFF_S), "VAULT_REQUEST_DEADLINE_S": "10",
+    }  # fmt: skip
     with SimulatorProcess(home / "journal.jsonl") as simulator, stack.new_database(postgres, template_database) as url:
         house = House(url, simulator, home, **more)
         yield Place(house, aws)
@@ -220,7 +222,7 @@ def test_a_failing_kms_harms_no_grant_and_when_it_is_back_everything_is(
 
 def documented(error: VaultError | None) -> tuple[type[VaultError], str, bool] | None:
     """What an app can go by."""
-    return error and (type(error), getattr(error, "reason", ""), error.transient)
+    return None if error is None else (type(error), getattr(error, "reason", ""), error.transient)
 
 
 def test_two_tenant_keys_that_changed_places_open_nothing_and_raise_the_alarm(place: Place, cold: Vault) -> None:
