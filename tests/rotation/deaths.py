@@ -18,10 +18,6 @@ BUSY = frozenset({
     "rewrap_data_keys", "rows_under_replaced_keys", "tenant_kek", "tenant_key",
 })  # fmt: skip
 """Calls that a run makes for each batch, or for each key."""
-WRITING = frozenset({
-    "forget_former_keks", "replace_data_keys", "replace_tenant_key", "reseal", "retire_unused_data_keys",
-    "retire_unused_tenant_keys", "rewrap_data_keys", "rewrap_tenant_key",
-})  # fmt: skip
 Reach = Callable[[str], object]
 
 

@@ -46,4 +46,4 @@ def long() -> Plan:
 
 def short() -> Plan:
     """A campaign for every test run."""
-    return Plan("short", connections=600, kills=12, longest=60, life=1.0, busy_point=0.03, rare_point=0.03)
+    return Plan("short", connections=400, kills=10, longest=60, life=1.0, busy_point=0.03, rare_point=0.03)

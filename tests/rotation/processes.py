@@ -91,24 +91,36 @@ def command(line: Connection, environment: Mapping[str, str], words: Sequence[st
 def dying(line: Connection, environment: Mapping[str, str], work: str, fatal: int) -> None:
     """Do one of ``RUNS``, and die at the ``fatal``-th point reached, having said which that is.
 
-    A point is where a call of a store has just ended, and where one that writes is about to commit.
+    Points are where a call of a store that has written is about to commit, and where it has just ended. Who dies
+    anywhere else leaves what one who died at the point before has left.
     """
-    reached, within = 0, ""
+    reached, within, written = 0, "", False
 
-    def reach(point: str) -> None:
-        nonlocal reached, within
-        when, _, within = point.partition(":")
-        reached += when != "before"
+    def die_here(point: str) -> None:
+        nonlocal reached
+        reached += 1
         if reached == fatal:
             line.send(point)
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def reach(point: str) -> None:
+        nonlocal within, written
+        when, _, within = point.partition(":")
+        if when == "after" and written:
+            written = False
+            die_here(point)
+
+    def executed(_: sa.Connection, __: object, statement: str, *___: object) -> None:
+        nonlocal written
+        written = written or not statement.lstrip().startswith("SELECT")
+
     def about_to_commit(_: sa.Connection) -> None:
-        if within in deaths.WRITING:
-            reach(f"uncommitted:{within}")
+        if written:
+            die_here(f"uncommitted:{within}")
 
     worker = Maintenance.from_env(environment)
     deaths.build_in(reach)
+    sa.event.listen(sa.Engine, "after_cursor_execute", executed)
     sa.event.listen(sa.Engine, "commit", about_to_commit)
     RUNS[work](worker)
     line.send("")
