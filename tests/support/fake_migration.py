@@ -23,7 +23,7 @@ from vault.sources.rows import source_row
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIELDS = ("owner", "provider", "refresh_token", "access_token", "expires_at", "scopes", "connected_at", "labels")
-COLUMNS = ColumnMap({name: name for name in FIELDS})
+COLUMNS = ColumnMap({name: name for name in FIELDS}, {})
 ACME = Provider(
     "acme", "https://a/authorize", "https://a/token", client=Client("evergrant", None), grant_life=timedelta(days=90)
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from vault.errors import ConfigurationError
 
@@ -13,13 +13,12 @@ SETTABLE = ("tenant", "owner", "provider", "account", "scopes")
 """Fields that one word may stand for in every row."""
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnMap:
+class ColumnMap(NamedTuple):
     """A map that can work; make it with ``column_map``."""
 
     columns: Mapping[str, str]
     """Column by field."""
-    constants: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str]
     """What stands for a field in every row."""
 
     @property

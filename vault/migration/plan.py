@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from vault.errors import ConfigurationError
 from vault.migration.columns import ColumnMap, column_map
@@ -17,8 +16,7 @@ _NOT_CLEARED = "a file is not cleared: check that all was moved, then delete it 
 MEMBERS = ("url_file", "url_env", "file", "format", "table", "map", "set", "clear", "as")
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(NamedTuple):
     """Rows of one table or file that are to become connections; made with ``planned``."""
 
     columns: ColumnMap
@@ -39,7 +37,7 @@ class Migration:
         """Return the same, with the source being cleared. Raises ``ConfigurationError`` for a file."""
         if self.file is not None:
             raise ConfigurationError([_NOT_CLEARED])
-        return replace(self, clear=True)
+        return self._replace(clear=True)
 
     @classmethod
     def planned(

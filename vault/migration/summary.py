@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 EXAMPLES: Final = 5
@@ -21,8 +21,7 @@ class Trouble(NamedTuple):
     """The first few of them; never a value."""
 
 
-@dataclass(frozen=True)
-class MigrationSummary:
+class MigrationSummary(NamedTuple):
     """What a run has done; ``ok``, ``already``, ``skipped`` and ``failed`` add up to the rows looked at."""
 
     total: int = 0
@@ -40,7 +39,7 @@ class MigrationSummary:
     cleared: int = 0
     """Rows of the source whose tokens were removed there, after reading back."""
     seconds: float = 0.0
-    errors: Mapping[str, Trouble] = field(default_factory=dict)
+    errors: Mapping[str, Trouble] = MappingProxyType({})
     """By reason; docs/migration.md lists them."""
 
     @property
@@ -67,7 +66,7 @@ class Tally:
 
     def add(self, **more: int) -> None:
         """Add to what is not counted by rows."""
-        self.summary = replace(self.summary, **{name: getattr(self.summary, name) + n for name, n in more.items()})
+        self.summary = self.summary._replace(**{name: getattr(self.summary, name) + n for name, n in more.items()})
 
     def close(self, seconds: float) -> MigrationSummary:
         """Count the batch at hand, and return where the run stands after so many seconds."""
@@ -79,7 +78,7 @@ class Tally:
                 known = errors.get(how, Trouble(0, ()))
                 errors[how] = Trouble(known.rows + 1, (*known.keys, key[:200])[:EXAMPLES])
         self._ends.clear()
-        self.summary = replace(self.summary, errors=errors, seconds=seconds, **counts)
+        self.summary = self.summary._replace(errors=errors, seconds=seconds, **counts)
         return self.summary
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -15,22 +15,24 @@ from vault.ports.connections import NewGrant
 from vault.secret import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRow:
+class SourceRow(NamedTuple):
     """One row of another system, as it was read. Its ``repr`` shows its key and nothing else."""
 
     key: str
     """Tells it apart from every other row of its source, for good."""
     cursor: str
     """Where reading goes on after it."""
-    fields: Mapping[str, object] = field(default_factory=dict, repr=False)
+    fields: Mapping[str, object] = MappingProxyType({})
     """By our names: whatever was there, tokens left out."""
-    tokens: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+    tokens: Mapping[str, Secret] = MappingProxyType({})
     """What is there of ``refresh_token`` and ``access_token``, in whatever form it was kept."""
-    read: object = field(default=None, repr=False)
+    read: object = None
     """The source's own note of what it read."""
     problem: str | None = None
     """Why it cannot be used, as one of the documented words."""
+
+    def __repr__(self) -> str:
+        return f"SourceRow(key={self.key!r}, problem={self.problem!r})"
 
 
 class Source(Protocol):

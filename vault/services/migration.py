@@ -8,7 +8,6 @@ here was read back, through keys unwrapped anew, and found to be what the source
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, ParamSpec, TypeVar
 from uuid import UUID
@@ -97,7 +96,7 @@ class Migrating:
             self._go(order, None, None, lambda _, summary: progress(summary))
         summary = self._tally.summary
         log.info("migration.ended", source=self._source.name, dry_run=order.dry_run, **summary.counts())
-        return replace(summary, total=summary.done)
+        return summary._replace(total=summary.done)
 
     def slice(self, name: str, order: Order, budget: timedelta) -> bool:
         """Go on with what workers were asked for, for a while; see ``Maintenance.migrate_slice``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -368,7 +367,7 @@ def test_workers_go_on_where_the_slice_before_has_come_to() -> None:
 
 
 def test_a_summary_adds_up() -> None:
-    done = replace(MigrationSummary(), ok=1, already=2, skipped=3, failed=4, errors={"no_owner": Trouble(4, ())})
+    done = MigrationSummary(ok=1, already=2, skipped=3, failed=4, errors={"no_owner": Trouble(4, ())})
     assert done.done == 10
     assert done.counts() == {"ok": 1, "already": 2, "skipped": 3, "failed": 4, "credentials": 0, "cleared": 0,
                              "no_owner": 4}  # fmt: skip
