@@ -84,7 +84,7 @@ def _reading(stage: Stage, kms: AwsStandIn, effort: Effort) -> Section:
 
 
 def _visiting(stage: Stage, effort: Effort) -> Section:
-    """The demo's own web app over as many connections; half-way every data key is replaced, unlike in the demo."""
+    """The demo's own web app, over as many connections; half-way, as the demo does not, every data key is replaced."""
     tenants = [tenant_of(number, DEMO_TENANTS) for number in range(DEMO_TENANTS)]
     entries = stage.home / "connections.jsonl"
     _write(entries, stage.populate(DEMO_OWNERS, tenants=tenants), tenants)

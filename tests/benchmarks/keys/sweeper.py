@@ -22,8 +22,10 @@ def main() -> None:
     maintenance.check()
     print("ready", flush=True)
     sys.stdin.readline()
+    busy = time.process_time()
     keys = maintenance.rotate_data_keys(timedelta(0))
-    print(json.dumps({"keys": keys, "ended": time.monotonic()}), flush=True)
+    told = {"keys": keys, "ended": time.monotonic(), "cpu": time.process_time() - busy}
+    print(json.dumps(told), flush=True)
     maintenance.close()
 
 
