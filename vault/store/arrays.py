@@ -72,14 +72,14 @@ class Bigints(Column):
 
 
 class Byteas(Column):
-    """A ``bytea[]``."""
+    """A ``bytea[]``; None becomes NULL."""
 
     element = "bytea"
 
     @classmethod
-    def of(cls, values: Sequence[bytes]) -> Self:
+    def of(cls, values: Sequence[bytes | None]) -> Self:
         """Make one."""
-        return cls._of([_length(len(value)) + value for value in values])
+        return cls._of([_NULL if value is None else _length(len(value)) + value for value in values])
 
 
 class Texts(Column):

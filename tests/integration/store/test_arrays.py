@@ -19,7 +19,7 @@ KINDS = {
     "uuid": (Uuids, st.uuids()),
     "integer": (Integers, st.integers(-(2**31), 2**31 - 1)),
     "bigint": (Bigints, st.integers(-(2**63), 2**63 - 1)),
-    "bytea": (Byteas, st.binary()),
+    "bytea": (Byteas, st.none() | st.binary()),
     "text": (Texts, st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))),
     "timestamptz": (Instants, st.none() | INSTANTS),
 }
