@@ -7,9 +7,10 @@ twice at a time, or be started again; it takes up whatever the database says is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sized
 from datetime import timedelta
 from functools import partial
+from random import random
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -22,6 +23,8 @@ from vault.ports import DataKeyRotationStore, ReplacedRow, SealedRow, TenantKeyR
 PASSES: Final = 3
 """How often the rows are gone through when refreshes were quicker: what they wrote may stand under an old key too."""
 PROOF_LIMIT: Final = 1_000
+FARTHEST_LEAP: Final = 16
+"""Batches. Two runs meet at the oldest keys: whoever is late there goes on as many batches farther, by dice."""
 
 
 class KeyCount(NamedTuple):
@@ -47,9 +50,10 @@ class DataKeyRotation:
         *,
         monotonic: Callable[[], float],
         pace: Pace = flat_out,
+        dice: Callable[[], float] = random,
     ) -> None:
         self._keyring, self._store = keyring, store
-        self._monotonic, self._pace = monotonic, pace
+        self._monotonic, self._pace, self._dice = monotonic, pace, dice
 
     def run(self, older_than: timedelta, progress: Report = to_nobody, *, limit: int | None = None) -> int:
         """Replace data keys past an age, and re-seal what stands under replaced ones, also what an earlier run left.
@@ -97,7 +101,18 @@ class DataKeyRotation:
             wanted = rows if limit is None else min(rows, limit - run.done.keys)
             return self._store.data_keys_older_than(age, wanted, after) if wanted > 0 else []
 
-        for batch in pages(aged, lambda key: key.id):
+        for _ in range(PASSES):
+            if not self._replace_all(run, aged):
+                break
+
+    def _replace_all(self, run: Run, aged: Callable[[int, UUID | None], list[DataKeyRecord]]) -> int:
+        """Go once through keys past their age; returns how many another run was quicker with."""
+        lost, ahead = 0, 0
+
+        def not_where_another_is(rows: int, after: UUID | None) -> list[DataKeyRecord]:
+            return aged(rows * (1 + ahead), after)[-rows:]
+
+        for batch in pages(not_where_another_is, lambda key: key.id):
             above: dict[str, TenantKeyRecord] = {}
             pairs = []
             for key in batch:
@@ -107,9 +122,12 @@ class DataKeyRotation:
             for old, new in pairs:
                 if old.id in replaced:
                     self._keyring.make_current(new)
+            lost += len(pairs) - len(replaced)
+            ahead = 1 + int(self._dice() * FARTHEST_LEAP) if _crowded(pairs, len(replaced)) else 0
             run.add(keys=len(replaced))
             run.report()
             self._pace(len(batch))
+        return lost
 
     def _successor(self, old: DataKeyRecord, above: dict[str, TenantKeyRecord]) -> DataKeyRecord:
         """Make the key that takes the place of another; ``above`` remembers the tenant keys of this batch."""
@@ -121,15 +139,20 @@ class DataKeyRotation:
         return new
 
     def _reseal_all(self, run: Run) -> int:
-        """Go once through the rows under replaced keys; returns how many a refresh was quicker with."""
-        lost = 0
-        for batch in pages(self._store.rows_under_replaced_keys, lambda found: found.row):
+        """Go once through the rows under replaced keys; returns how many a refresh or another run was quicker with."""
+        lost, crowded = 0, False
+
+        def cursor(found: ReplacedRow) -> SealedRow:
+            return _far_after(found.row, self._dice()) if crowded else found.row
+
+        for batch in pages(self._store.rows_under_replaced_keys, cursor):
             pairs = []
             for found in batch:
                 resealed = run.attempt(found.row.tenant, _generation(found.row), partial(self._resealed, found))
                 pairs += [(found.row, resealed)] if resealed is not None else []
             swapped = self._store.reseal(pairs) if pairs else 0
             lost += len(pairs) - swapped
+            crowded = _crowded(pairs, swapped)
             run.add(rows=swapped)
             run.report()
             self._pace(len(batch))
@@ -143,6 +166,17 @@ class DataKeyRotation:
             new = self._keyring.current_key(row.tenant, row.owner, row.provider)
         resealed = tuple((field, _under(new, old, row, field, envelope)) for field, envelope in row.envelopes)
         return row._replace(data_key_id=new.id, envelopes=resealed)
+
+
+def _crowded(tried: Sized, done: int) -> bool:
+    """Whether another run must be at the same rows: refreshes are never quicker with so many of one batch."""
+    return done * 2 < len(tried)
+
+
+def _far_after(row: SealedRow, share: float) -> SealedRow:
+    """A place between this row and the end of its table, by key: ids are random, so any is as good as the others."""
+    left = (1 << 128) - 1 - row.data_key_id.int
+    return row._replace(data_key_id=UUID(int=row.data_key_id.int + int(left * share)))
 
 
 def _generation(row: SealedRow) -> Hashable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.fake_keys import Clock, FakeKms, Killed, Rig
+from vault.claims import DataKeyRecord
 from vault.engine.sweep import BATCH, Progress, paced
 from vault.envelope import context, key_id, open_envelope, seal
 from vault.errors import CannotOpen, KeyUnavailable
@@ -303,6 +304,52 @@ def test_a_refresh_that_is_quicker_than_the_sweep_wins() -> None:
     key = rig.another_process().opening_key(new.data_key_id)
     assert open_envelope(key, access, context("acme", connection_id, "access_token"), 2) == b"refreshed"
     assert states(rig)["previous"] == 0
+
+
+def test_runs_that_meet_at_the_oldest_keys_part_ways_and_leave_nothing_between_them() -> None:
+    rig = Rig()
+    for number in range(4 * BATCH):
+        add_grant(rig, number)
+    rig.clock.pass_by(MONTH)
+    places = {key_id: place for place, key_id in enumerate(sorted(rig.keys.data_keys))}
+    begun: list[int] = []
+    other = rotation(rig, rig.another_process())
+    replace = rig.keys.replace_data_keys
+
+    def note(keys: Sequence[tuple[DataKeyRecord, DataKeyRecord]]) -> set[UUID]:
+        begun.append(places[keys[0][0].id])
+        if len(begun) == 1:
+            other.rotate_data_keys(MONTH, limit=BATCH)
+        return replace(keys)
+
+    rig.keys.replace_data_keys = note  # type: ignore[method-assign]
+    assert rotation(rig).rotate_data_keys(MONTH) == 3 * BATCH
+    assert begun[:2] == [0, 0], "theirs was quicker with our first batch"
+    assert begun[2] >= 2 * BATCH, "so we leave them the next one"
+    assert_everything_opens(rig, range(4 * BATCH))
+
+
+def test_runs_that_meet_at_the_same_rows_part_ways_and_leave_nothing_between_them() -> None:
+    rig = Rig()
+    for number in range(4 * BATCH):
+        add_grant(rig, number)
+    for key in list(rig.keys.data_keys.values()):
+        rig.keys.replace_data_keys([(key, rig.keyring.new_data_key("acme", key.owner, "spotify"))])
+    begun: list[int] = []
+    reseal = rig.keys.reseal
+
+    def note(rows: Sequence[tuple[SealedRow, SealedRow]]) -> int:
+        begun.append(rows[0][0].data_key_id.int)
+        return reseal([] if len(begun) == 1 else rows)  # as if somebody had been quicker
+
+    rig.keys.reseal = note  # type: ignore[method-assign]
+    halfway = DataKeyRotation(rig.keyring, rig.keys, monotonic=rig.clock, dice=lambda: 0.5)  # the ids here are small
+    told: list[Progress] = []
+    halfway.run(MONTH, told.append)
+    assert begun[1] == begun[0], "half the way to the last id there can be lies no other key: we are round once"
+    assert told[-1].rows == 4 * BATCH
+    assert halfway.remaining() == 0
+    assert_everything_opens(rig, range(4 * BATCH))
 
 
 def test_keys_replaced_by_another_process_are_noticed_despite_the_cache() -> None:
