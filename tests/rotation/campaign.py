@@ -22,7 +22,7 @@ from tests.rotation.plan import ADD_KEK, FINISH, REWRAP, ROTATE, ROTATE_TENANT_K
 from tests.rotation.processes import Running, reader, refresher, start
 from tests.rotation.reading import Reading
 from tests.rotation.scene import Scene
-from vault import Maintenance
+from vault import DestructionRefused, Maintenance
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RETIRING = ("keys", "rotate-tenant-keys", "--older-than-days", "30")
@@ -57,7 +57,8 @@ class Report:
         well = self.audited and nothing and not (self.killing.failed or self.reading.failed)
         kept = verdict.values == 2 * self.plan.connections and not (verdict.undecryptable or verdict.wrong)
         worked = self.refreshing["refreshed"] > 0 and self.reading.reads > 0
-        return self.enough and well and kept and worked and not verdict.wrong_reads
+        ended = self.made.get("data keys", 0) > 0
+        return self.enough and well and kept and worked and ended and not verdict.wrong_reads
 
     @property
     def took(self) -> tuple[float, float, float]:
@@ -138,12 +139,17 @@ def _end_old_keys(scene: Scene, killing: Killing) -> dict[str, int]:
     killing.undisturbed(*FINISH)
     killing.undisturbed(*RETIRING)
     worker = Maintenance.from_env(scene.environment)
-    worker.keys.verify()
-    ended = worker.keys.destroy(datetime.now(UTC))
-    former = [name for name, in_use in worker.keys.local_keks().items() if not in_use]
-    for name in former:
-        worker.keys.remove_local_kek(name)
-    worker.close()
+    keys = worker.keys
+    keys.verify()
+    former = [name for name, in_use in keys.local_keks().items() if not in_use]
+    try:
+        ended = keys.destroy(datetime.now(UTC))
+        for name in former:
+            keys.remove_local_kek(name)
+    except DestructionRefused as refusal:  # the verdict will say why
+        return {str(refusal): 0}
+    finally:
+        worker.close()
     return {"data keys": ended.data_keys, "tenant keys": ended.tenant_keys, "master keys": len(former)}
 
 
