@@ -67,12 +67,17 @@ class _Entry(Generic[V]):
 
 
 class Inquiry(Generic[V]):
-    """What was said last by someone who is slow to ask: a value, or a refusal, and until when that counts."""
+    """What was said last by someone who is slow to ask: a value, or a refusal, and until when that counts.
+
+    A value may be fallen back to beyond its end, while there is no answer at all; any answer ends that.
+    """
 
     def __init__(self, idle_at: float) -> None:
         self._lock = Lock()
-        # One attribute, so that a reader without the lock sees one answer.
+        # One attribute each, so that a reader without the lock sees one answer.
         self._state: _State[V] = (None, None, idle_at)
+        self._last: tuple[V | None, float] = (None, 0.0)
+        self._unanswered = False
 
     def held(self, now: float) -> tuple[V, float] | None:
         """Return the value with its end if it still counts; raise the refusal if that does."""
@@ -83,14 +88,26 @@ class Inquiry(Generic[V]):
             raise refusal()
         return None if value is None else (value, ends)
 
-    def hold(self, value: V, ends: float) -> tuple[V, float]:
-        """Keep a value until ``ends``."""
+    def hold(self, value: V, ends: float, grace: float = 0.0) -> tuple[V, float]:
+        """Keep a value until ``ends``, and for ``grace`` seconds more to be fallen back to."""
+        self._last = (value, ends + grace)
         self._state = (value, None, ends)
+        self._unanswered = False
         return value, ends
+
+    def unanswered(self, now: float) -> V | None:
+        """Return what to fall back to, if there was no answer when somebody last asked."""
+        value, until = self._last
+        return value if self._unanswered and now < until else None
+
+    @property
+    def asking(self) -> bool:
+        """Whether somebody asks at this moment."""
+        return self._lock.locked()
 
     def idle(self, now: float) -> bool:
         """Whether nothing here counts any more, and nobody is asking."""
-        return now >= self._state[2] and not self._lock.locked()
+        return now >= max(self._state[2], self._last[1]) and not self.asking
 
     @contextmanager
     def single_flight(self, monotonic: Callable[[], float], refusal_life: float) -> Iterator[tuple[V, float] | None]:
@@ -100,6 +117,9 @@ class Inquiry(Generic[V]):
             try:
                 yield held
             except (KeyUnavailable, CannotOpen) as error:
+                self._unanswered = isinstance(error, KeyUnavailable) and error.transient
+                if not self._unanswered:
+                    self._last = (None, 0.0)
                 self._state = (None, _again(error), monotonic() + refusal_life)
                 raise
 

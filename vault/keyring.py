@@ -4,9 +4,9 @@
                                           └─ wraps ── fingerprint key
 
 A tenant key costs one KMS call a tenant, process and cache life; everything below it costs microseconds. No key
-outlives the tenant key it came from, so the cache life *is* the time until a disabled KEK locks a tenant. The only lock
-held across a KMS call is that tenant key's own: a hundred threads make one call, and one tenant's trouble is nobody
-else's.
+outlives the tenant key it came from, so the cache life *is* the time until a disabled KEK locks a tenant. Only when the
+KMS gives no answer at all, a tenant key goes on serving for a bounded while (docs/decisions, 0009). The only lock held
+across a KMS call is that tenant key's own: a hundred threads make one call, and one tenant's trouble is nobody else's.
 
 A key that leaves the cache is not overwritten by us, as somebody may be sealing with it: when its last user lets go,
 OpenSSL's copy is freed, and OpenSSL overwrites what it frees. Raw bytes are overwritten where Python lets us.
@@ -32,7 +32,7 @@ from vault.claims import DataKeyRecord
 from vault.envelope import KEY_SIZE, NONCE_SIZE, DataKey, TenantKey, context
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.forks import in_children
-from vault.metrics import key_cache, key_cache_size
+from vault.metrics import key_cache, key_cache_size, keys_kept
 from vault.ports import Keks, KeyStore, Kms, TenantKeyRecord, WrappedKey
 
 GRANT: Final = "grant"
@@ -43,6 +43,7 @@ CURRENT: Final = "current"
 """State of the key that seals (or wraps) what is new."""
 
 LIFE: Final = timedelta(minutes=5)
+GRACE: Final = timedelta(hours=1)
 CAPACITY: Final = 10_000
 USES: Final = 1_000_000
 REFUSAL_LIFE: Final = timedelta(seconds=1)
@@ -64,6 +65,7 @@ class Keyring:
         random: Callable[[int], bytes],
         new_id: Callable[[], UUID],
         life: timedelta = LIFE,
+        grace: timedelta = GRACE,
         capacity: int = CAPACITY,
         uses: int = USES,
     ) -> None:
@@ -76,12 +78,14 @@ class Keyring:
             random: Gives that many unpredictable bytes.
             new_id: Gives ids nobody has used.
             life: How long an unwrapped key may serve.
+            grace: How much longer while its KMS does not answer, neither yes nor no.
             capacity: How many keys of each sort are held at most.
             uses: How often an unwrapped data key may serve.
         """
         self._keks, self._store = keks, store
         self._monotonic, self._random, self._new_id = monotonic, random, new_id
-        self._life, self._capacity, self._uses = life.total_seconds(), capacity, uses
+        self._life, self._grace = life.total_seconds(), grace.total_seconds()
+        self._capacity, self._uses = capacity, uses
         self.forget()
         in_children(self.forget)  # a child must not sit on keys it may never ask for
 
@@ -235,10 +239,23 @@ class Keyring:
         return record._replace(tenant_key_id=new.id, wrapped=wrapped)
 
     def _tenant_key(self, key_id: UUID, record: TenantKeyRecord | None = None) -> tuple[TenantKey, float]:
+        """Return a tenant key, and until when it serves."""
         inquiry = self._inquiry(key_id)
-        held = inquiry.held(self._monotonic())
-        if held is not None:
-            return held
+        known = inquiry.unanswered(self._monotonic())
+        if known is not None and inquiry.asking:  # who asks may have to wait, and need not be waited for
+            return known, self._monotonic() + REFUSAL_LIFE.total_seconds()
+        try:
+            return inquiry.held(self._monotonic()) or self._ask(inquiry, key_id, record)
+        except KeyUnavailable as error:
+            known = inquiry.unanswered(self._monotonic()) if error.transient else None
+            if known is None:
+                raise
+            keys_kept.inc()
+            return known, self._monotonic() + REFUSAL_LIFE.total_seconds()
+
+    def _ask(
+        self, inquiry: Inquiry[TenantKey], key_id: UUID, record: TenantKeyRecord | None
+    ) -> tuple[TenantKey, float]:
         record = record or self._store.tenant_key(key_id)
         if record is None:
             raise KeyUnavailable(str(key_id), "no such tenant key", transient=False)
@@ -247,7 +264,7 @@ class Keyring:
                 return held
             ends = self._monotonic() + self._life
             raw = self._unwrap(record)
-            return inquiry.hold(TenantKey(key_id, raw), ends)
+            return inquiry.hold(TenantKey(key_id, raw), ends, self._grace)
 
     def _create_tenant_key(self, tenant: str) -> TenantKeyRecord:
         raw, key_id = self._random(KEY_SIZE), self._new_id()
@@ -255,7 +272,7 @@ class Keyring:
         record = TenantKeyRecord(key_id, tenant, CURRENT, self._wrap(raw, tenant, key_id))
         winner = self._store.add_tenant_key(record)
         if winner.id == key_id:
-            self._inquiry(key_id).hold(TenantKey(key_id, raw), ends)
+            self._inquiry(key_id).hold(TenantKey(key_id, raw), ends, self._grace)
         return winner
 
     def _wrap(self, raw: bytes, tenant: str, key_id: UUID) -> WrappedKey:

@@ -28,6 +28,10 @@ key_cache_size: Final = Gauge(
     "evergrant_kms_cache_size", "Data keys held unwrapped, in all processes together.", multiprocess_mode="livesum"
 )
 
+keys_kept: Final = Counter(
+    "evergrant_kms_kept_keys", "Times a tenant key served beyond its life because its KMS gave no answer."
+)
+
 CACHE_HIT_RATE: Final = "evergrant_kms_cache_hit_rate"
 """Share of look-ups answered by the cache, of all processes since they began; made when metrics are read."""
 

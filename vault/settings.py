@@ -152,6 +152,8 @@ class Settings(BaseModel):
 
     key_cache_life_s: Annotated[float, Field(gt=0, le=300)] = 300.0
     """How long an unwrapped key is kept, in seconds; this is how long revoking a key takes to work."""
+    key_outage_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 3600.0
+    """How much longer it is kept while the KMS gives no answer at all, in seconds; 0: not at all."""
     key_cache_size: int = Field(default=10_000, ge=1)
     """Data keys kept unwrapped in one process."""
     key_cache_uses: int = Field(default=1_000_000, ge=1)

@@ -207,8 +207,21 @@ def test_a_tenant_key_is_replaced_once_and_found_as_such(bench: Bench) -> None:
     assert keys.replace_tenant_key(old, new)
     assert not keys.replace_tenant_key(old, late)
     assert keys.current_tenant_key("acme") == new
-    assert keys.replaced_tenant_keys(10, None) == [old._replace(state="previous")]
+
+
+def test_a_replaced_tenant_key_is_found_as_long_as_it_wraps_anything(bench: Bench) -> None:
+    keys = bench.keys
+    old, new = keys.add_tenant_key(_tenant_key()), _tenant_key()
+    assert keys.replace_tenant_key(old, new)
+    assert (keys.replaced_tenant_keys(10, None), keys.data_keys_under_replaced()) == ([], 0)
+    bench.age(HOUR * 2)
+    assert keys.retire_unused_tenant_keys() == 1
+    late = keys.add_data_key(_data_key(keys)._replace(tenant_key_id=old.id))
+    assert keys.replaced_tenant_keys(10, None) == [old._replace(state="retired")], "one came after all"
     assert keys.replaced_tenant_keys(10, old.id) == []
+    assert keys.data_keys_under_replaced() == 1
+    assert keys.rewrap_data_keys([(late, late._replace(tenant_key_id=new.id))]) == 1
+    assert (keys.replaced_tenant_keys(10, None), keys.data_keys_under_replaced()) == ([], 0)
 
 
 def test_data_keys_are_rewrapped_under_a_new_tenant_key_and_the_old_one_retired(bench: Bench) -> None:

@@ -299,8 +299,10 @@ def test_keys_are_rotated_and_rewrapped(run: Run, house: House, connected: UUID)
     keys["keys"]["next"] = base64.b64encode(os.urandom(32)).decode()
     keyring.write_text(json.dumps(keys))
     there = f"local:{keyring}#next"
+    done = _document(run("--json", "keys", "rotate-tenant-keys"))
+    assert (done["tenant_keys_replaced"], done["data_keys_left"]) == (1, 0)
     done = _document(run("--json", "rewrap", VAULT_KEK_URI=there))
-    assert done["tenant_keys_rewrapped"] == 1
+    assert done["tenant_keys_rewrapped"] == 2
     assert done["master_key"].startswith("local:next#")
     assert _document(run("--json", "rewrap", VAULT_KEK_URI=there))["tenant_keys_rewrapped"] == 0
     assert house.another_vault().get(connected).access_token == before
@@ -310,6 +312,19 @@ def test_keys_are_rotated_and_rewrapped(run: Run, house: House, connected: UUID)
     assert (tokens["method"], tokens["version"]) == ("AES-256-GCM", "1.1")
     assert tokens["number"] >= 1
     assert "AES-256-GCM" in run("keys").output
+
+
+@pytest.mark.parametrize("words", [("rotate", "--older-than-days", 0), ("rewrap",), ("keys", "rotate-tenant-keys")])
+def test_a_rotation_that_had_to_leave_a_tenant_as_it_was_says_so_and_does_the_others(
+    run: Run, house: House, connected: UUID, words: tuple[object, ...]
+) -> None:
+    house.vault.for_tenant("apart").begin("acme", owner="ann")
+    house.sql("UPDATE evergrant.tenant_key SET kek_id = 'local:lost#00000000' WHERE tenant = 'apart'")
+    result = run("--json", *words)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["refused"] >= 1
+    if words != ("rewrap",):
+        assert next(iter(json.loads(result.stdout).values())) >= 1, "the other tenant's keys"
 
 
 def test_cleaning_up_counts_first_when_told_to(run: Run, house: House) -> None:

@@ -39,6 +39,8 @@ CALLS = 3 * 2 * len(TENANTS)
 longer."""
 RECOVERY_S = 60.0
 """Requirement A11."""
+LIFE_S = 2.0
+"""In the place of five minutes."""
 BACKOFF_S = 1.0
 """In the place of 5 s, so that nine recoveries are waited for in reasonable time."""
 
@@ -218,6 +220,21 @@ def test_a_failing_kms_harms_no_grant_and_when_it_is_back_everything_is(
     assert place.statuses() == {"active": len(place.connections)}
     assert (integrity_alarms() > alarms) == (fault.told == DAMAGED)
     assert ("kms.integrity" in {entry["event"] for entry in logs}) == (fault.told == DAMAGED)
+
+
+@pytest.mark.parametrize("name", ["5xx", "slow", "denied", "invalid ciphertext"])
+def test_a_running_app_is_served_through_an_outage_and_told_of_a_refusal_within_the_cache_life(
+    place: Place, name: str
+) -> None:
+    """A KMS that gives no answer says nothing against a key; one that refuses does."""
+    fault, (error, reason, passes) = FAULTS[name], FAULTS[name].told
+    running = place.house.another_vault(key_cache_life_s=LIFE_S)
+    place.read(running)
+    with place.aws.proxy.trouble(fault.act, delay=fault.delay):
+        time.sleep(LIFE_S)
+        told = Counter(documented(each) for _ in range(3) for each, _ in place.read_at_once(running))
+    running.close()
+    assert told == {None if passes else (error, reason, False): 3 * OPENS}
 
 
 def documented(error: VaultError | None) -> tuple[type[VaultError], str, bool] | None:

@@ -49,6 +49,7 @@ class Report:
     """Whether ``evergrant keys verify`` passed at the end."""
     seconds: float
     log: list[str] = field(default_factory=list)
+    """What the commands said, if something was found."""
 
     @property
     def passed(self) -> bool:
@@ -88,10 +89,12 @@ def run(plan: Plan, say: Say) -> Report:
         seconds = time.monotonic() - began
         say(f"{plan.name}: looking at every value")
         verdict, audited, left = judge(scene, read.changes), _verified(scene), _left(scene)
-        log = killing.log.read_text(errors="replace").splitlines() if killing.failed else []
-        return Report(
-            plan, killing, enough, killing.at_points(), read, refreshed, verdict, left, made, audited, seconds, log
+        report = Report(
+            plan, killing, enough, killing.at_points(), read, refreshed, verdict, left, made, audited, seconds
         )
+        if not report.passed:
+            report.log = killing.log.read_text(errors="replace").splitlines()
+        return report
 
 
 def _started(stack: ExitStack, running: Running) -> Running:

@@ -10,9 +10,6 @@ from tests.rotation.campaign import run
 from tests.rotation.display import show
 
 
-@pytest.mark.skip(
-    reason="on a busy machine one run in ten ends with a data key under a replaced tenant key: to be understood"
-)
 @pytest.mark.timeout(240)
 def test_rotations_that_are_killed_cost_nobody_a_token() -> None:
     """Whatever is killed, every token is read all the while, and at the end no old key is needed for anything."""

@@ -233,7 +233,16 @@ class FakeKeys:
 
     def replaced_tenant_keys(self, limit: int, after: UUID | None) -> list[TenantKeyRecord]:
         self._call("replaced_tenant_keys")
-        return self._page((r for r in self.tenant_keys.values() if r.state == "previous"), limit, after)
+        return self._page(self._wrapping_replaced(), limit, after)
+
+    def data_keys_under_replaced(self) -> int:
+        self._call("data_keys_under_replaced")
+        replaced = {key.id for key in self._wrapping_replaced()}
+        return sum(record.tenant_key_id in replaced for record in self.data_keys.values())
+
+    def _wrapping_replaced(self) -> list[TenantKeyRecord]:
+        used = {record.tenant_key_id for record in self.data_keys.values()}
+        return [r for r in self.tenant_keys.values() if r.state in ("previous", "retired") and r.id in used]
 
     def data_keys_under(self, tenant_key_id: UUID, limit: int, after: UUID | None) -> list[DataKeyRecord]:
         self._call("data_keys_under")
@@ -341,11 +350,18 @@ def counting_ids(start: int = 1) -> Callable[[], UUID]:
 class Rig:
     """A keyring over fakes, with a clock in the hand of the test."""
 
-    def __init__(self, *, life: timedelta = timedelta(minutes=5), capacity: int = 10_000, uses: int = 10**9) -> None:
+    def __init__(
+        self,
+        *,
+        life: timedelta = timedelta(minutes=5),
+        grace: timedelta = timedelta(0),
+        capacity: int = 10_000,
+        uses: int = 10**9,
+    ) -> None:
         self.clock, self.kms = Clock(), FakeKms()
         self.keks, self.keys = FakeKeks(self.kms), FakeKeys(self.clock)
         self.keks.brought = self.keys.brought
-        self._life, self._capacity, self._uses = life, capacity, uses
+        self._life, self._grace, self._capacity, self._uses = life, grace, capacity, uses
         self._random, self._new_id = itertools.count(1), counting_ids()
         self.keyring = self.another_process()
 
@@ -358,6 +374,7 @@ class Rig:
             random=self._bytes,
             new_id=self._new_id,
             life=self._life,
+            grace=self._grace,
             capacity=self._capacity,
             uses=self._uses,
         )

@@ -307,7 +307,7 @@ def test_a_forked_child_starts_with_nothing_even_when_a_thread_of_its_parent_was
 # --------------------------------------------------------------------------------------------------- when it is refused
 
 
-def test_while_the_kms_is_away_known_tenants_are_served_to_the_end_of_their_life() -> None:
+def test_without_grace_known_tenants_are_served_to_the_end_of_their_life_while_the_kms_is_away() -> None:
     rig = Rig(life=timedelta(minutes=5))
     records = [rig.keys.data_keys[rig.keyring.sealing_key("acme", owner, "spotify").id] for owner in ("ann", "bob")]
     reader = rig.another_process()
@@ -322,6 +322,78 @@ def test_while_the_kms_is_away_known_tenants_are_served_to_the_end_of_their_life
     rig.kms.recover()
     rig.clock.pass_by(timedelta(seconds=1))
     assert reader.key(records[1]).id == records[1].id
+
+
+def _in_grace() -> tuple[Rig, Keyring, UUID]:
+    """A keyring whose only key has come to the end of its life, while the KMS does not answer."""
+    rig = Rig(life=timedelta(minutes=5), grace=timedelta(hours=1))
+    key_id = rig.keyring.sealing_key("acme", "ann", "spotify").id
+    reader = rig.another_process()
+    reader.opening_key(key_id)
+    rig.kms.unavailable(transient=True)
+    rig.clock.pass_by(timedelta(minutes=5))
+    return rig, reader, key_id
+
+
+def test_a_key_goes_on_serving_for_a_while_when_its_kms_gives_no_answer_at_all() -> None:
+    rig, reader, key_id = _in_grace()
+    kept = read_metric("evergrant_kms_kept_keys_total")
+    for _ in range(3599):
+        assert reader.opening_key(key_id).id == key_id
+        assert reader.sealing_key("acme", "ann", "spotify").id == key_id
+        rig.clock.pass_by(timedelta(seconds=1))
+    assert read_metric("evergrant_kms_kept_keys_total") > kept
+    rig.clock.pass_by(timedelta(seconds=1))
+    with pytest.raises(KeyUnavailable) as refusal:
+        reader.opening_key(key_id)
+    assert refusal.value.transient
+
+
+def test_in_that_while_the_kms_is_asked_once_a_second_and_its_answer_counts_at_once() -> None:
+    rig, reader, key_id = _in_grace()
+    reader.opening_key(key_id)
+    rig.kms.calls.clear()
+    at_once(50, lambda: reader.opening_key(key_id))
+    rig.clock.pass_by(timedelta(seconds=1))
+    at_once(50, lambda: reader.opening_key(key_id))
+    assert len(rig.kms.calls) == 1
+    rig.kms.unavailable("acme", transient=False)
+    rig.clock.pass_by(timedelta(seconds=1))
+    with pytest.raises(KeyUnavailable):
+        reader.opening_key(key_id)
+    rig.kms.unavailable("acme", transient=True)
+    rig.clock.pass_by(timedelta(seconds=1))
+    with pytest.raises(KeyUnavailable):
+        reader.opening_key(key_id)
+
+
+def test_a_key_that_was_destroyed_has_no_such_while() -> None:
+    rig, reader, key_id = _in_grace()
+    reader.opening_key(key_id)
+    [(tenant_key_id, record)] = rig.keys.tenant_keys.items()
+    rig.keys.tenant_keys[tenant_key_id] = record._replace(wrapped=record.wrapped._replace(ciphertext=b""))
+    rig.clock.pass_by(timedelta(seconds=1))
+    with pytest.raises(KeyUnavailable, match="destroyed"):
+        reader.opening_key(key_id)
+
+
+def test_once_a_kms_is_known_to_be_silent_nobody_waits_for_who_asks_it_again() -> None:
+    rig, reader, key_id = _in_grace()
+    reader.opening_key(key_id)
+    asking, answer = threading.Event(), threading.Event()
+
+    def hang(_: str) -> None:
+        asking.set()
+        answer.wait(10)
+
+    rig.kms.during_call = hang
+    rig.clock.pass_by(timedelta(seconds=1))
+    thread = threading.Thread(target=reader.opening_key, args=(key_id,))
+    thread.start()
+    assert asking.wait(10)
+    assert reader.opening_key(key_id).id == key_id
+    answer.set()
+    thread.join()
 
 
 @pytest.mark.parametrize("transient", [True, False])

@@ -210,11 +210,24 @@ def test_every_form_of_address_that_redis_reads_is_taken(address: str) -> None:
     assert load({**REQUIRED, "VAULT_REDIS_URL": address}).redis_url.reveal() == address
 
 
-@pytest.mark.parametrize("field", [name for name in Settings.model_fields if name.endswith(("_s", "_days"))])
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e300", "soon", ""])
+DURATIONS = [name for name in Settings.model_fields if name.endswith(("_s", "_days"))]
+MAY_BE_NOTHING = {"key_outage_grace_s"}
+
+
+@pytest.mark.parametrize("field", DURATIONS)
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "1e300", "soon", ""])
 def test_a_duration_that_no_clock_can_hold_is_refused(field: str, value: str) -> None:
     name = environment_names(field)[0]
     assert problem({name: value}).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("field", DURATIONS)
+def test_no_duration_may_be_nothing_but_where_that_means_not_at_all(field: str) -> None:
+    name = environment_names(field)[0]
+    if field in MAY_BE_NOTHING:
+        assert getattr(load({**REQUIRED, name: "0"}), field) == 0
+    else:
+        assert problem({name: "0"}).startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize("value", ["0", "1.01", "nan", "inf"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 from rich.table import Column, Table
 
-from vault import Keys, Maintenance
+from vault import Keys, Maintenance, Progress
 from vault.cli.output import Output
 
 
@@ -21,7 +22,8 @@ def rotate(output: Output, older_than_days: float | None) -> None:
     maintenance = Maintenance.from_env()
     with output.progress("rotating") as step:
         replaced = maintenance.rotate_data_keys(age, step)
-    output.facts({"data_keys_replaced": replaced, "rows_left": maintenance.keys.under_replaced_data_keys()})
+    left = maintenance.keys.under_replaced_data_keys()
+    _result(output, {"data_keys_replaced": replaced, "rows_left": left}, step.last)
 
 
 @click.command()
@@ -32,7 +34,16 @@ def rewrap(output: Output) -> None:
     with output.progress("rewrapping") as step:
         rewrapped = maintenance.rewrap(step)
     left = maintenance.keys.under_former_keks()
-    output.facts({"tenant_keys_rewrapped": rewrapped, "tenant_keys_left": left, "master_key": maintenance.check()})
+    facts = {"tenant_keys_rewrapped": rewrapped, "tenant_keys_left": left, "master_key": maintenance.check()}
+    _result(output, facts, step.last)
+
+
+def _result(output: Output, facts: Mapping[str, object], done: Progress) -> None:
+    """Say what came of a run; exit code 1 when it had to leave something as it was."""
+    undone = {name: number for name, number in done._asdict().items() if name in ("cannot_open", "refused") and number}
+    output.facts({**facts, **undone})
+    if undone:
+        raise click.exceptions.Exit(1)
 
 
 @click.group(invoke_without_command=True)
@@ -62,9 +73,11 @@ def _count(output: Output) -> None:
 @click.pass_obj
 def rotate_tenant_keys(output: Output, older_than_days: float) -> None:
     """Replace tenant keys, and rewrap the data keys that stand under replaced ones."""
+    maintenance = Maintenance.from_env()
     with output.progress("rotating tenant keys") as step:
-        replaced = Maintenance.from_env().rotate_tenant_keys(timedelta(days=older_than_days), step)
-    output.facts({"tenant_keys_replaced": replaced})
+        replaced = maintenance.rotate_tenant_keys(timedelta(days=older_than_days), step)
+    left = maintenance.keys.under_replaced_tenant_keys()
+    _result(output, {"tenant_keys_replaced": replaced, "data_keys_left": left}, step.last)
 
 
 @keys.command()

@@ -14,6 +14,19 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 
+class Steps:
+    """Shows each step, and remembers the last."""
+
+    def __init__(self, show: Callable[[Any], None]) -> None:
+        self._show = show
+        self.last: Any = None
+
+    def __call__(self, step: Any) -> None:
+        """Show a step."""
+        self.last = step
+        self._show(step)
+
+
 class Output:
     """Says things to a person, or as one JSON document to a machine."""
 
@@ -36,13 +49,13 @@ class Output:
         click.echo(json.dumps(document, default=_plain, indent=2))
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[Any], None]]:
+    def progress(self, what: str) -> Iterator[Steps]:
         """Show that something is going on; yields what to tell it of each step."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(what)
-            yield lambda step: bar.update(task, description=f"{what}: {_step(step)}")
+            yield Steps(lambda step: bar.update(task, description=f"{what}: {_step(step)}"))
 
 
 def _plain(value: object) -> object:

@@ -75,6 +75,7 @@ class Run:
 
     def __init__(self, progress: Report) -> None:
         self.done = Progress()
+        self._told: Progress | None = None
         self._progress = progress
         self._unanswered: KeyUnavailable | None = None
         self._silent_tenants: set[str] = set()
@@ -110,11 +111,14 @@ class Run:
         self.done = Progress(*(had + got for had, got in zip(self.done, more, strict=True)))
 
     def report(self) -> None:
-        """Tell whoever watches."""
-        self._progress(self.done)
+        """Tell whoever watches, unless nothing is new."""
+        if self.done != self._told:
+            self._told = self.done
+            self._progress(self.done)
 
     def end(self, event: str) -> None:
-        """Log how it ended, and raise if trying again will help."""
+        """Report and log how it ended, and raise if trying again will help."""
+        self.report()
         undone = self.done.cannot_open or self.done.refused
         (log.error if undone else log.info)(event, **self.done._asdict())
         if self._unanswered is not None:

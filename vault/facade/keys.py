@@ -35,6 +35,10 @@ class Keys:
         """Count rows under data keys that were replaced, up to 1,000; at 0 a rotation has ended."""
         return self._wiring.keys.data_key_rotation.remaining()
 
+    def under_replaced_tenant_keys(self) -> int:
+        """Count data keys under tenant keys that were replaced; at 0 their rotation has ended."""
+        return self._wiring.keys.tenant_key_rotation.remaining()
+
     def verify(self, progress: Callable[[Progress], object] = to_nobody) -> OpenAudit:
         """Open every sealed value once, and keep in the database what came of it. Raises ``KeyUnavailable``."""
         return self._wiring.keys.key_audit.run(progress)

@@ -82,10 +82,13 @@ class TenantKeyRotationStore(Protocol):
         """Make ``new`` current and ``old`` previous, if ``old`` still is current."""
 
     def replaced_tenant_keys(self, limit: int, after: UUID | None) -> list[TenantKeyRecord]:
-        """Tenant keys that are no longer current, and not retired."""
+        """Tenant keys that are no longer current, and still wrap data keys; destroyed ones are not among them."""
 
     def data_keys_under(self, tenant_key_id: UUID, limit: int, after: UUID | None) -> list[DataKeyRecord]:
-        """Data keys wrapped by one tenant key; when it is empty it proves that nothing needs the key."""
+        """Data keys wrapped by one tenant key."""
+
+    def data_keys_under_replaced(self) -> int:
+        """Count data keys wrapped by such tenant keys."""
 
     def rewrap_data_keys(self, keys: Sequence[tuple[DataKeyRecord, DataKeyRecord]]) -> int:
         """Swap wrappings (old, new) where they are still what was read; returns how many were."""

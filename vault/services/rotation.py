@@ -24,7 +24,9 @@ PASSES: Final = 3
 """How often the rows are gone through when refreshes were quicker: what they wrote may stand under an old key too."""
 PROOF_LIMIT: Final = 1_000
 FARTHEST_LEAP: Final = 16
-"""Batches. Two runs meet at the oldest keys: whoever is late there goes on as many batches farther, by dice."""
+"""Batches. Two runs meet at the oldest keys: whoever is late there goes on as many batches farther, by dice.
+
+Only on the first pass: what a run has leapt over and the other one did not do, as it died, is done on the next."""
 
 
 class KeyCount(NamedTuple):
@@ -75,8 +77,8 @@ class DataKeyRotation:
         """
         run = Run(progress)
         self._replace_aged(run, older_than, limit)
-        for _ in range(PASSES):
-            if not self._reseal_all(run):
+        for number in range(PASSES):
+            if not self._reseal_all(run, leap=number == 0):
                 break
         self._store.retire_unused_data_keys()
         run.end("data_keys_rotated")
@@ -101,11 +103,11 @@ class DataKeyRotation:
             wanted = rows if limit is None else min(rows, limit - run.done.keys)
             return self._store.data_keys_older_than(age, wanted, after) if wanted > 0 else []
 
-        for _ in range(PASSES):
-            if not self._replace_all(run, aged):
+        for number in range(PASSES):
+            if not self._replace_all(run, aged, leap=number == 0):
                 break
 
-    def _replace_all(self, run: Run, aged: Callable[[int, UUID | None], list[DataKeyRecord]]) -> int:
+    def _replace_all(self, run: Run, aged: Callable[[int, UUID | None], list[DataKeyRecord]], *, leap: bool) -> int:
         """Go once through keys past their age; returns how many another run was quicker with."""
         lost, ahead = 0, 0
 
@@ -123,7 +125,7 @@ class DataKeyRotation:
                 if old.id in replaced:
                     self._keyring.make_current(new)
             lost += len(pairs) - len(replaced)
-            ahead = 1 + int(self._dice() * FARTHEST_LEAP) if _crowded(pairs, len(replaced)) else 0
+            ahead = 1 + int(self._dice() * FARTHEST_LEAP) if leap and _crowded(pairs, len(replaced)) else 0
             run.add(keys=len(replaced))
             run.report()
             self._pace(len(batch))
@@ -138,7 +140,7 @@ class DataKeyRotation:
         self._keyring.key(new)  # proves that the new one opens before anything depends on it
         return new
 
-    def _reseal_all(self, run: Run) -> int:
+    def _reseal_all(self, run: Run, *, leap: bool) -> int:
         """Go once through the rows under replaced keys; returns how many a refresh or another run was quicker with."""
         lost, crowded = 0, False
 
@@ -152,7 +154,7 @@ class DataKeyRotation:
                 pairs += [(found.row, resealed)] if resealed is not None else []
             swapped = self._store.reseal(pairs) if pairs else 0
             lost += len(pairs) - swapped
-            crowded = _crowded(pairs, swapped)
+            crowded = leap and _crowded(pairs, swapped)
             run.add(rows=swapped)
             run.report()
             self._pace(len(batch))

@@ -35,7 +35,7 @@ class TenantKeyRotation:
             progress: Told after each batch.
 
         Returns:
-            How many tenant keys were replaced.
+            How many tenant keys were replaced; ``remaining()`` proves whether anything stands under an old one.
 
         Raises:
             KeyUnavailable: The KMS did not answer, for some tenants or for all: run again later.
@@ -58,6 +58,10 @@ class TenantKeyRotation:
         self._store.retire_unused_tenant_keys()
         run.end("tenant_keys_rotated")
         return run.done.keys
+
+    def remaining(self) -> int:
+        """Count data keys under replaced tenant keys; at 0 no tenant key but the current ones is needed for any."""
+        return self._store.data_keys_under_replaced()
 
     def _replace(self, old: TenantKeyRecord) -> bool:
         self._keyring.check(old.tenant)  # what cannot be opened must not be succeeded quietly

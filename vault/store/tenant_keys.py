@@ -20,6 +20,8 @@ SETTLED = timedelta(hours=1)
 """A data key on its way when its tenant key was replaced has come to be stored, and is found, within this."""
 _now = sa.func.now()
 _alive = sa.func.length(tenant_key.c.wrapped) > 0
+_replaced = tenant_key.c.state.in_(("previous", "retired"))
+_wraps = sa.exists().where(data_key.c.tenant_key_id == tenant_key.c.id, data_key.c.state != "destroyed")
 
 
 class PostgresTenantKeys:
@@ -101,7 +103,7 @@ class PostgresTenantKeys:
 
     def replaced_tenant_keys(self, limit: int, after: UUID | None) -> list[TenantKeyRecord]:
         """See ``TenantKeyRotationStore.replaced_tenant_keys``."""
-        return self._tenant_keys([tenant_key.c.state == "previous"], limit, after)
+        return self._tenant_keys([_replaced, _wraps], limit, after)
 
     def data_keys_under(self, tenant_key_id: UUID, limit: int, after: UUID | None) -> list[DataKeyRecord]:
         """See ``TenantKeyRotationStore.data_keys_under``."""
@@ -111,6 +113,14 @@ class PostgresTenantKeys:
             wanted = wanted.where(key.id > after)
         with self._database.begin() as transaction:
             return [DataKeyRecord(*row) for row in transaction.execute(wanted.order_by(key.id).limit(limit))]
+
+    def data_keys_under_replaced(self) -> int:
+        """See ``TenantKeyRotationStore.data_keys_under_replaced``."""
+        above = tenant_key.c.id == data_key.c.tenant_key_id
+        found = sa.select(sa.func.count()).select_from(data_key.join(tenant_key, above))
+        with self._database.begin() as transaction:
+            wanted = found.where(_replaced, data_key.c.state != "destroyed")
+            return transaction.scalars(wanted).one()
 
     def rewrap_data_keys(self, keys: Sequence[tuple[DataKeyRecord, DataKeyRecord]]) -> int:
         """See ``TenantKeyRotationStore.rewrap_data_keys``."""
@@ -125,10 +135,9 @@ class PostgresTenantKeys:
 
     def retire_unused_tenant_keys(self) -> int:
         """See ``TenantKeyRotationStore.retire_unused_tenant_keys``."""
-        wraps = sa.exists().where(data_key.c.tenant_key_id == tenant_key.c.id, data_key.c.state != "destroyed")
         retire = (
             tenant_key.update()
-            .where(tenant_key.c.state == "previous", tenant_key.c.replaced_at < _now - SETTLED, ~wraps)
+            .where(tenant_key.c.state == "previous", tenant_key.c.replaced_at < _now - SETTLED, ~_wraps)
             .values(state="retired", retired_at=_now)
         )
         with self._database.begin() as transaction:

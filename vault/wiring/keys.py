@@ -75,7 +75,7 @@ class KeyWiring:
         return Keyring(
             self.keks, store or self._store,
             monotonic=monotonic, random=secrets.token_bytes, new_id=uuid.uuid4,
-            life=timedelta(seconds=settings.key_cache_life_s),
+            life=timedelta(seconds=settings.key_cache_life_s), grace=timedelta(seconds=settings.key_outage_grace_s),
             capacity=settings.key_cache_size, uses=settings.key_cache_uses,
         )  # fmt: skip
 
