@@ -118,6 +118,15 @@ class Keyring:
         """
         return self.cached(record.id) or self._admit(record)
 
+    def key_for_once(self, record: DataKeyRecord) -> DataKey:
+        """As ``key()``, but nothing is kept: who goes over all keys must not drive out of the cache those in use."""
+        return self._data_keys.get(record.id.int) or self._data_key(record)[0]
+
+    def check_data_key(self, record: DataKeyRecord) -> None:
+        """Raise as ``key()`` does when a data key cannot be unwrapped; nothing is kept."""
+        raw, _ = self._unwrap_data_key(record)
+        raw[:] = bytes(KEY_SIZE)
+
     def opening_key(self, key_id: UUID) -> DataKey:
         """Return a data key by the id an envelope names. Raises as ``key()`` does, and ``StoreUnavailable``."""
         key = self.cached(key_id)
@@ -148,6 +157,11 @@ class Keyring:
         owner = (record.tenant, record.owner, record.provider)
         self._current.put(owner, record.id, self._monotonic() + self._life)
         return key
+
+    def succeed(self, old: DataKeyRecord, new: DataKeyRecord) -> None:
+        """Seal with ``new`` from now on, if ``old`` was sealed with here so far."""
+        if self._current.get((old.tenant, old.owner, old.provider)) == old.id:
+            self.make_current(new)
 
     def new_data_key(
         self, tenant: str, owner: str, provider: str, purpose: str = GRANT, *, under: TenantKeyRecord | None = None
@@ -297,16 +311,23 @@ class Keyring:
     def _admit(self, record: DataKeyRecord) -> DataKey:
         _MISSES.inc()
         self._flush_hits()
-        if not record.wrapped:
-            raise KeyUnavailable(str(record.id), "the key was destroyed", transient=False)
         cache = self._data_keys  # taken before the KMS is asked: what forget() has emptied is not filled again
-        tenant_key, ends = self._tenant_key(record.tenant_key_id)
-        raw = tenant_key.unwrap(record)
-        key = DataKey(record.id, raw)
-        raw[:] = bytes(KEY_SIZE)
+        key, ends = self._data_key(record)
         cache.put(record.id.int, key, ends)
         key_cache_size.set(len(cache))
         return key
+
+    def _data_key(self, record: DataKeyRecord) -> tuple[DataKey, float]:
+        raw, ends = self._unwrap_data_key(record)
+        key = DataKey(record.id, raw)
+        raw[:] = bytes(KEY_SIZE)
+        return key, ends
+
+    def _unwrap_data_key(self, record: DataKeyRecord) -> tuple[bytearray, float]:
+        if not record.wrapped:
+            raise KeyUnavailable(str(record.id), "the key was destroyed", transient=False)
+        tenant_key, ends = self._tenant_key(record.tenant_key_id)
+        return tenant_key.unwrap(record), ends
 
     def _admit_fingerprint_key(self, tenant: str) -> HMAC:
         cache = self._fingerprint_keys

@@ -123,7 +123,7 @@ class DataKeyRotation:
             replaced = self._store.replace_data_keys(pairs) if pairs else set()
             for old, new in pairs:
                 if old.id in replaced:
-                    self._keyring.make_current(new)
+                    self._keyring.succeed(old, new)
             lost += len(pairs) - len(replaced)
             ahead = 1 + int(self._dice() * FARTHEST_LEAP) if leap and _crowded(pairs, len(replaced)) else 0
             run.add(keys=len(replaced))
@@ -133,11 +133,11 @@ class DataKeyRotation:
 
     def _successor(self, old: DataKeyRecord, above: dict[str, TenantKeyRecord]) -> DataKeyRecord:
         """Make the key that takes the place of another; ``above`` remembers the tenant keys of this batch."""
-        self._keyring.key(old)  # what cannot be opened must not be succeeded quietly
+        self._keyring.check_data_key(old)  # what cannot be opened must not be succeeded quietly
         if old.tenant not in above:
             above[old.tenant] = self._keyring.current_tenant_key(old.tenant)
         new = self._keyring.new_data_key(old.tenant, old.owner, old.provider, under=above[old.tenant])
-        self._keyring.key(new)  # proves that the new one opens before anything depends on it
+        self._keyring.check_data_key(new)  # proves that the new one opens before anything depends on it
         return new
 
     def _reseal_all(self, run: Run, *, leap: bool) -> int:
@@ -148,9 +148,9 @@ class DataKeyRotation:
             return _far_after(found.row, self._dice()) if crowded else found.row
 
         for batch in pages(self._store.rows_under_replaced_keys, cursor):
-            pairs = []
+            pairs, keys = [], dict[UUID, DataKey]()
             for found in batch:
-                resealed = run.attempt(found.row.tenant, _generation(found.row), partial(self._resealed, found))
+                resealed = run.attempt(found.row.tenant, _generation(found.row), partial(self._resealed, found, keys))
                 pairs += [(found.row, resealed)] if resealed is not None else []
             swapped = self._store.reseal(pairs) if pairs else 0
             lost += len(pairs) - swapped
@@ -160,14 +160,22 @@ class DataKeyRotation:
             self._pace(len(batch))
         return lost
 
-    def _resealed(self, found: ReplacedRow) -> SealedRow:
-        row, old = found.row, self._keyring.key(found.key)
+    def _resealed(self, found: ReplacedRow, keys: dict[UUID, DataKey]) -> SealedRow:
+        """Seal a row's values anew; ``keys`` remembers those of this batch, where rows of one key stand together."""
+        row, old = found.row, self._key(found.key, keys)
         if found.current is not None:
-            new = self._keyring.make_current(found.current)
+            new = self._key(found.current, keys)
+            self._keyring.succeed(found.key, found.current)
         else:
             new = self._keyring.current_key(row.tenant, row.owner, row.provider)
         resealed = tuple((field, _under(new, old, row, field, envelope)) for field, envelope in row.envelopes)
         return row._replace(data_key_id=new.id, envelopes=resealed)
+
+    def _key(self, record: DataKeyRecord, keys: dict[UUID, DataKey]) -> DataKey:
+        key = keys.get(record.id)
+        if key is None:
+            key = keys[record.id] = self._keyring.key_for_once(record)
+        return key
 
 
 def _crowded(tried: Sized, done: int) -> bool:

@@ -227,6 +227,21 @@ def test_a_sweep_reads_and_writes_by_the_batch_and_not_by_the_key() -> None:
     assert rig.keys.reads.count("data_key") == rig.keys.reads.count("current_data_key") == 0
 
 
+def test_a_sweep_drives_nobody_out_of_the_cache_and_has_those_in_use_seal_with_their_new_keys() -> None:
+    rig = Rig(capacity=3)
+    for number in range(20):
+        add_grant(rig, number)
+    worker = rig.another_process()
+    busy = worker.sealing_key("acme", "owner-7", "spotify")
+    rig.clock.pass_by(timedelta(minutes=1))
+    assert rotation(rig, worker).rotate_data_keys(timedelta(seconds=30)) == 20
+    assert worker.cached(busy.id) is busy
+    rig.keys.reads.clear()
+    new = worker.sealing_key("acme", "owner-7", "spotify")
+    assert rig.keys.data_keys[new.id].state == "current"
+    assert rig.keys.reads == []
+
+
 def test_the_fingerprint_key_is_never_replaced() -> None:
     rig = Rig()
     before = rig.keyring.fingerprint("acme", UUID(int=1), "text")
