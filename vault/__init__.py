@@ -21,12 +21,13 @@ from vault.errors import (
     SourceUnavailable,
     StoreUnavailable,
     TokenUnavailable,
+    UnknownClient,
     UnknownConnection,
     UnknownProvider,
     VaultError,
 )
 from vault.exposition import metrics_text, serve_metrics
-from vault.facade import Keys, Maintenance, Vault
+from vault.facade import Clients, Keys, Maintenance, Vault
 from vault.jobs import (
     LANES,
     Cleanup,
@@ -44,6 +45,7 @@ from vault.migration.summary import MigrationSummary
 from vault.model import Connection, Status, Token
 from vault.ports import OpenAudit, Retired, Shredded, TenantKek
 from vault.secret import Secret
+from vault.services.clients import RegisteredClient
 from vault.services.connect import ConnectStart
 from vault.services.health import Health
 from vault.services.rotation import KeyCount
@@ -53,6 +55,7 @@ __all__ = [
     "LANES",
     "CannotOpen",
     "Cleanup",
+    "Clients",
     "ConfigurationError",
     "ConnectRefused",
     "ConnectStart",
@@ -77,6 +80,7 @@ __all__ = [
     "Refresh",
     "RefreshPending",
     "RefreshScan",
+    "RegisteredClient",
     "Retired",
     "Rewrap",
     "RotateDataKeys",
@@ -92,6 +96,7 @@ __all__ = [
     "TenantKek",
     "Token",
     "TokenUnavailable",
+    "UnknownClient",
     "UnknownConnection",
     "UnknownProvider",
     "Vault",

@@ -167,3 +167,5 @@ class Revocation(NamedTuple):
     data_key_id: UUID
     refresh_envelope: bytes
     attempt: int
+    client_id: str | None = None
+    """Which of our registrations they were given to; None: it was not noted."""

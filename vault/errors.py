@@ -5,6 +5,7 @@ VaultError
 │   └── SchemaOutdated
 ├── UnknownConnection
 ├── UnknownProvider
+├── UnknownClient
 ├── TokenUnavailable
 │   ├── RefreshPending
 │   └── ReconnectRequired
@@ -72,6 +73,16 @@ class UnknownProvider(VaultError):
         )
 
 
+class UnknownClient(VaultError):
+    """The store holds no registration of that client id: ``evergrant client list`` shows those there are."""
+
+    def __init__(self, provider: str, client_id: str) -> None:
+        self.provider, self.client_id = provider, client_id
+        super().__init__(
+            f"the store holds no registration {client_id[:128]!r} at {provider[:64]}: see 'evergrant client list'"
+        )
+
+
 class TokenUnavailable(VaultError):
     """There is no usable access token for this connection right now."""
 
@@ -104,11 +115,12 @@ class ReconnectRequired(TokenUnavailable):
 class ConnectRefused(VaultError):
     """A connect flow was not completed: start the flow again.
 
-    ``reason`` is one of the documented words, never text from outside.
+    ``reason`` is one of the documented words, never text from outside. ``client_refused``: the provider would not have
+    us, and has not looked at the code.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason = reason
+    def __init__(self, reason: str, message: str, *, client_refused: bool = False) -> None:
+        self.reason, self.client_refused = reason, client_refused
         super().__init__(f"connect refused ({reason}): {message}")
 
 
@@ -140,7 +152,7 @@ class KeyUnavailable(VaultError):
 
 
 class DestructionRefused(VaultError):
-    """A key is not destroyed while anybody might need it: do what the message says, or wait."""
+    """A key, or a registration of ours, is not destroyed while anybody might need it: do what the message says."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from vault.provider import Provider
+from vault.provider import Client, Provider, same_secrets
 
 TRIP_AFTER = 5
 """Failures in a row that open the breaker."""
@@ -19,18 +19,27 @@ PROBE_LIFE_S = 60.0
 
 
 @dataclass(slots=True)
-class _State:
+class _Bucket:
+    tokens: float
+    filled_at: float
+
+
+@dataclass(slots=True)
+class _Breaker:
     failures: int = 0
     pauses: int = 0
     """In a row; 0: closed."""
     open_until: float = 0.0
     probe_until: float = 0.0
-    tokens: float = 0.0
-    filled_at: float = 0.0
+    refused: Client | None = None
+    """What the provider would not have: nothing is held against the same registration once it has a new secret."""
+
+    def close(self) -> None:
+        self.failures, self.pauses, self.open_until, self.probe_until, self.refused = 0, 0, 0.0, 0.0, None
 
 
 class LocalGate:
-    """Buckets and breakers of one process.
+    """Buckets of providers and breakers of registrations at them, in one process.
 
     Closed: as much as the rate allows. Open: nothing until the pause is over. Half-open: one probe; its success
     closes the breaker, its failure doubles the pause.
@@ -38,56 +47,76 @@ class LocalGate:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._states: dict[str, _State] = {}
+        self._buckets: dict[str, _Bucket] = {}
+        self._breakers: dict[tuple[str, str], _Breaker] = {}
 
     def room(self, provider: Provider) -> int:
         """See ``Gate.room``."""
-        state = self._state(provider)
-        if state.pauses:
-            return 0 if self._monotonic() < max(state.open_until, state.probe_until) else 1
-        return self._tokens(provider, state)
+        breaker = self._breaker(provider)
+        if breaker.pauses:
+            return 0 if self._monotonic() < max(breaker.open_until, breaker.probe_until) else 1
+        return self._tokens(provider)
 
-    def _tokens(self, provider: Provider, state: _State) -> int:
+    def pause(self, provider: Provider) -> timedelta:
+        """See ``Gate.pause``."""
+        breaker = self._breaker(provider)
+        until = max(breaker.open_until, breaker.probe_until) if breaker.pauses else 0.0
+        return timedelta(seconds=min(LONGEST_PAUSE_S, max(0.0, until - self._monotonic())))
+
+    def _tokens(self, provider: Provider) -> int:
         rate = provider.rate_per_second
         if rate is None:
             return provider.max_in_flight
-        now = self._monotonic()
-        state.tokens = min(max(rate, 1.0), state.tokens + (now - state.filled_at) * rate)
-        state.filled_at = now
-        return int(state.tokens)
+        bucket, now = self._bucket(provider, rate), self._monotonic()
+        bucket.tokens = min(max(rate, 1.0), bucket.tokens + (now - bucket.filled_at) * rate)
+        bucket.filled_at = now
+        return int(bucket.tokens)
 
     def take(self, provider: Provider, sends: int) -> None:
         """See ``Gate.take``."""
-        state = self._state(provider)
-        state.tokens -= sends
-        if state.pauses:
-            state.probe_until = self._monotonic() + PROBE_LIFE_S
+        if provider.rate_per_second is not None:
+            self._bucket(provider, provider.rate_per_second).tokens -= sends
+        breaker = self._breaker(provider)
+        if breaker.pauses:
+            breaker.probe_until = self._monotonic() + PROBE_LIFE_S
 
     def succeeded(self, provider: Provider) -> None:
         """See ``Gate.succeeded``."""
-        state = self._state(provider)
-        if state.failures:
-            state.failures, state.pauses, state.open_until, state.probe_until = 0, 0, 0.0, 0.0
+        breaker = self._breaker(provider)
+        if breaker.failures:
+            breaker.close()
 
     def failed(self, provider: Provider, *, operator: bool, retry_after: timedelta | None) -> None:
         """See ``Gate.failed``. What was in flight when the breaker opened makes no pause longer by failing too."""
-        state, now = self._state(provider), self._monotonic()
-        state.failures += 1
-        probed, state.probe_until = now < state.probe_until, 0.0
+        breaker, now = self._breaker(provider), self._monotonic()
+        breaker.failures += 1
+        probed, breaker.probe_until = now < breaker.probe_until, 0.0
         pause = 0.0
         if operator:
-            state.pauses, pause = max(1, state.pauses), OPERATOR_PAUSE_S
-        elif probed or (not state.pauses and state.failures >= TRIP_AFTER):
-            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * (1 << min(state.pauses, 16)))
-            state.pauses += 1
-        if state.pauses:
+            breaker.pauses, pause, breaker.refused = max(1, breaker.pauses), OPERATOR_PAUSE_S, provider.client
+        elif probed or (not breaker.pauses and breaker.failures >= TRIP_AFTER):
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * (1 << min(breaker.pauses, 16)))
+            breaker.pauses += 1
+        if breaker.pauses:
             asked = retry_after.total_seconds() if retry_after else 0.0
-            state.open_until = max(state.open_until, now + max(pause, asked))
+            breaker.open_until = max(breaker.open_until, now + max(pause, asked))
 
-    def _state(self, provider: Provider) -> _State:
-        state = self._states.get(provider.name)
-        if state is None:
-            state = self._states[provider.name] = _State(
-                tokens=max(provider.rate_per_second or 0.0, 1.0), filled_at=self._monotonic()
-            )
-        return state
+    def spared(self, provider: Provider) -> None:
+        """See ``Gate.spared``."""
+        self._breaker(provider).probe_until = 0.0
+
+    def _breaker(self, provider: Provider) -> _Breaker:
+        client = provider.client
+        registration = (provider.name, client.client_id if client is not None else "")
+        breaker = self._breakers.get(registration)
+        if breaker is None:
+            breaker = self._breakers[registration] = _Breaker()
+        elif breaker.refused is not None and not same_secrets(breaker.refused, client):
+            breaker.close()
+        return breaker
+
+    def _bucket(self, provider: Provider, rate: float) -> _Bucket:
+        bucket = self._buckets.get(provider.name)
+        if bucket is None:
+            bucket = self._buckets[provider.name] = _Bucket(max(rate, 1.0), self._monotonic())
+        return bucket

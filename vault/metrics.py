@@ -45,6 +45,11 @@ claims: Final = Counter("evergrant_refresh_claims", "Grants taken for refreshing
 refreshes: Final = Counter("evergrant_refreshes", "Refreshes by how they ended.", ["outcome"])
 """outcome: stored, and the ends without an answer."""
 
+client_secrets_refused: Final = Counter(
+    "evergrant_client_secrets_refused", "Client secrets of ours that a provider refused.", ["instead"]
+)
+"""instead: other (the registration's other secret is used), nothing (there is none that would do)."""
+
 gets: Final = Counter("evergrant_gets", "Tokens asked for.", ["outcome"])
 """outcome: fresh, stale, waited, pending, reconnect, unknown."""
 

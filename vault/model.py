@@ -9,9 +9,19 @@ from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
+from vault.errors import ConfigurationError
 from vault.secret import Secret
 
 DEFAULT_TENANT = "default"
+SYSTEM = "*"
+"""Stands for the tenant where something concerns all of them: acts of operators, and the secrets of our clients."""
+
+
+def checked_tenant(name: str) -> str:
+    """Return the name of a tenant. Raises ``ConfigurationError``: that one is nobody's."""
+    if name == SYSTEM:
+        raise ConfigurationError([f"no tenant can be called {SYSTEM!r}: what concerns all of them is kept there"])
+    return name
 
 
 class Status(StrEnum):

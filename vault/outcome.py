@@ -59,10 +59,21 @@ class Throttled(NamedTuple):
     retry_after: timedelta | None = None
 
 
+CLIENT_CODES = frozenset(
+    {"invalid_client", "unauthorized_client", "incorrect_client_credentials", "invalid_request", "no_code"}
+)
+"""What providers say to a wrong client secret (RFC 6749, section 5.2; GitHub's own word; no word beside a 401)."""
+
+
 class Misconfigured(NamedTuple):
     """Our own registration or settings were refused; no grant is to blame."""
 
     code: str
+
+    @property
+    def of_client(self) -> bool:
+        """Whether another secret of the same registration might do."""
+        return self.code in CLIENT_CODES
 
 
 class Dead(NamedTuple):

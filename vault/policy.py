@@ -224,6 +224,18 @@ def unprepared(policy: RefreshPolicy, claim: Claim, reason: str, share: float) -
     return _postpone(claim, reason, backoff(policy, claim.failures + 1, share))
 
 
+def held_back(policy: RefreshPolicy, provider: Provider, claim: Claim, now: datetime, wait: timedelta) -> Verdict:
+    """End a claim that was not acted on, its registration having to rest while others of its provider do not."""
+    return give_back(claim)._replace(wait=_in_window(policy, provider, claim, now, wait))
+
+
+def after_refused_secret(
+    policy: RefreshPolicy, provider: Provider, claim: Claim, code: str, now: datetime, share: float
+) -> Verdict:
+    """End a claim whose POST showed a client secret that was refused, another one being at hand: soon again."""
+    return _postpone(claim, code, _in_window(policy, provider, claim, now, backoff(policy, claim.failures + 1, share)))
+
+
 def other_client(policy: RefreshPolicy, claim: Claim) -> Verdict:
     """End a claim that was rejected while asking as another client than the one that got the consent."""
     return _postpone(claim, "client_changed", policy.operator_wait)

@@ -39,11 +39,21 @@ class Client:
 
     client_id: str
     client_secret: Secret | None
+    """What shows that it is us; None: the client is a public one."""
+    other_secret: Secret | None = None
+    """While the secret is rolled: another that may be valid too, for when the first is refused."""
+
+
+def same_secrets(one: Client, other: Client | None) -> bool:
+    """Whether two states of a registration have the same secrets, whichever is used."""
+    if one is other or other is None:
+        return one is other
+    return one == other or one == Client(other.client_id, other.other_secret, other.client_secret)
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One row of the registry. Durations are ``timedelta``; ``client`` is filled in from the settings."""
+    """One row of the registry. Durations are ``timedelta``; who we are there is filled in from settings and store."""
 
     name: str
     authorize_uri: str
@@ -74,3 +84,15 @@ class Provider:
     max_in_flight: int = 512
     rate_per_second: float | None = None
     client: Client | None = None
+    """Our registration that new consents are asked for with, or the one that this row stands for."""
+    former: tuple[Provider, ...] = ()
+    """The same provider as it knows our other registrations: each goes on serving the grants it got."""
+    locked: frozenset[str] = frozenset()
+    """Ids of registrations whose secrets cannot be opened now: nothing is asked for the grants they got."""
+
+    def asking_as(self, client_id: str) -> Provider:
+        """Return the provider as it knows one of our registrations; as it is, when that one is not known (any more)."""
+        for registration in (self, *self.former) if self.former else ():
+            if registration.client is not None and registration.client.client_id == client_id:
+                return registration
+        return self

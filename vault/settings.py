@@ -22,7 +22,7 @@ from pydantic import (
 
 from vault.encodings import parse_encryption_key
 from vault.errors import ConfigurationError
-from vault.model import DEFAULT_TENANT
+from vault.model import DEFAULT_TENANT, SYSTEM
 from vault.provider import Client
 from vault.secret import Secret
 
@@ -70,6 +70,12 @@ def _pairs(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _tenant(name: str) -> str:
+    if name == SYSTEM:
+        raise ValueError(f"cannot be {SYSTEM!r}, where what concerns all tenants is kept")
+    return name
+
+
 def _encryption_key(key: Secret) -> Secret:
     parse_encryption_key(key.reveal())
     return key
@@ -112,7 +118,7 @@ class Settings(BaseModel):
     """The encryption context it used, as ``name=value``, comma-separated."""
     allow_plaintext: bool = False
     """Let ``decrypt_string()`` hand out values that were never encrypted (v0). Every process that does says so."""
-    tenant: str = DEFAULT_TENANT
+    tenant: Annotated[str, AfterValidator(_tenant)] = DEFAULT_TENANT
     """Tenant this process acts for."""
     providers: Words = ()
     """Files that add or override providers, comma-separated."""
@@ -183,7 +189,7 @@ class Settings(BaseModel):
     database_prepared: bool = True
     """Use prepared statements; off behind PgBouncer in transaction mode."""
     clients: Mapping[str, Client] = Field(default_factory=dict, exclude=True, repr=False)
-    """Our registrations by provider, from ``VAULT_CLIENT_<PROVIDER>_ID`` and ``_SECRET``."""
+    """Our registrations by provider, from ``VAULT_CLIENT_<PROVIDER>_ID``, ``_SECRET`` and ``_SECRET_FORMER``."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -291,7 +297,7 @@ def _with_files(environ: Mapping[str, str], problems: list[str]) -> dict[str, st
     return values
 
 
-_CLIENT = re.compile(rf"{PREFIX}CLIENT_(?P<provider>[A-Z0-9_]+)_(?P<part>ID|SECRET)")
+_CLIENT = re.compile(rf"{PREFIX}CLIENT_(?P<provider>[A-Z0-9_]+)_(?P<part>ID|SECRET|SECRET_FORMER)")
 
 
 def _clients(values: Mapping[str, str], problems: list[str]) -> dict[str, Client]:
@@ -304,5 +310,8 @@ def _clients(values: Mapping[str, str], problems: list[str]) -> dict[str, Client
         if not given.get("ID"):
             problems.append(f"{PREFIX}CLIENT_{provider.upper()}_ID: is required beside its SECRET")
             continue
-        clients[provider] = Client(given["ID"], Secret(given["SECRET"]) if given.get("SECRET") else None)
+        secret, former = (Secret(given[part]) if given.get(part) else None for part in ("SECRET", "SECRET_FORMER"))
+        if former and not secret:
+            problems.append(f"{PREFIX}CLIENT_{provider.upper()}_SECRET: is required beside SECRET_FORMER")
+        clients[provider] = Client(given["ID"], secret, former)
     return clients

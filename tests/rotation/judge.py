@@ -69,12 +69,12 @@ def _judge_values(found: Verdict, scene: Scene, issued: Issued) -> None:
         last = values[-1]
         for value in values:
             found.values += 1
-            seen.add((value.connection_id, value.field))
+            seen.add((value.subject, value.field))
             problem = _problem(wiring, value, issued)
             found.undecryptable += problem == "does not open"
             found.wrong += problem == "is not what the provider gave last"
             if problem:
-                found.problems.append(f"{value.connection_id}: its {value.field} {problem}")
+                found.problems.append(f"{value.subject}: its {value.field} {problem}")
     missing = {(grant.id, name) for grant in scene.grants for name in FIELDS} - seen
     found.wrong += len(missing)
     found.problems += [f"{connection_id}: it has no {name}" for connection_id, name in missing]
@@ -82,9 +82,9 @@ def _judge_values(found: Verdict, scene: Scene, issued: Issued) -> None:
 
 
 def _problem(wiring: Wiring, value: SealedValue, issued: Issued) -> str:
-    bound_to = context(value.tenant, value.connection_id, value.field)
+    bound_to = context(value.tenant, value.subject, value.field)
     try:
         plain = open_envelope(wiring.keys.keyring.key(value.key), value.envelope, bound_to, value.version).decode()
     except VaultError:
         return "does not open"
-    return "" if plain == issued[value.connection_id][value.field][-1] else "is not what the provider gave last"
+    return "" if plain == issued[value.subject][value.field][-1] else "is not what the provider gave last"

@@ -43,8 +43,10 @@ class ProviderConfig:
     """One provider. Durations are seconds.
 
     Args:
-        client_id: the one client this provider knows.
+        client_id: the client this provider knows.
         client_secret: its secret; ignored when `client_auth` is `none`.
+        other_secrets: further secrets of it that are valid too.
+        other_clients: further clients, each with its one secret; a grant belongs to the client that got it.
         client_auth: which way the client must authenticate at the token endpoint.
         redirect_uris: exact URIs that are registered; empty allows any loopback URI.
         require_pkce: refuse an authorization request without an S256 challenge.
@@ -63,6 +65,8 @@ class ProviderConfig:
 
     client_id: str = "evergrant"
     client_secret: str = CLIENT_SECRET_PREFIX + "simulator"
+    other_secrets: list[str] = field(default_factory=list)
+    other_clients: dict[str, str] = field(default_factory=dict)
     client_auth: ClientAuth = "any"
     redirect_uris: list[str] = field(default_factory=list)
     require_pkce: bool = True
@@ -77,6 +81,12 @@ class ProviderConfig:
     errors_as_200: bool = False
     faults: list[Fault] = field(default_factory=list)
     answer: AnswerShape = field(default_factory=AnswerShape)
+
+    def secrets_of(self, client_id: str) -> list[str]:
+        """The secrets that show a client; none when it is not known."""
+        if client_id == self.client_id:
+            return [self.client_secret, *self.other_secrets]
+        return [self.other_clients[client_id]] if client_id in self.other_clients else []
 
     def patched(self, changes: dict[str, Any]) -> ProviderConfig:
         """A copy with the given members changed; `rotation` and `answer` are merged, lists are replaced.

@@ -49,7 +49,7 @@ def authorize(call: Call) -> Honest:
     """Grant consent at once and send the browser back (RFC 6749, section 4.1.1; RFC 7636; RFC 9207)."""
     provider, form, config = call.provider, call.form, call.provider.config
     redirect_uri = form.get("redirect_uri", "")
-    if form.get("client_id") != config.client_id or not _registered(redirect_uri, config.redirect_uris):
+    if not config.secrets_of(form.get("client_id", "")) or not _registered(redirect_uri, config.redirect_uris):
         return Honest(write_answer(400, b"unknown client or redirect_uri", HTML))
     back = {"state": form["state"]} if "state" in form else {}
     back["iss"] = f"{call.base_uri}/{provider.name}"
@@ -67,7 +67,15 @@ def authorize(call: Call) -> Honest:
         account = form.get("login_hint") or f"account-{len(provider.codes) + 1}"
         scope = form.get("scope") or config.default_scope
         back["code"] = provider.new_code(
-            Code(account, redirect_uri, form.get("code_challenge"), scope, offline, call.now + CODE_LIFE)
+            Code(
+                account,
+                redirect_uri,
+                form.get("code_challenge"),
+                scope,
+                offline,
+                call.now + CODE_LIFE,
+                form.get("client_id"),
+            )
         )
     joint = "&" if urlsplit(redirect_uri).query else "?"
     return Honest(write_answer(302, b"", HTML, f"Location: {redirect_uri}{joint}{urlencode(back)}\r\n".encode()))
@@ -81,7 +89,7 @@ def _registered(redirect_uri: str, allowed: list[str]) -> bool:
 
 def token(call: Call) -> Honest:
     """The token endpoint: authorization_code, refresh_token, client_credentials (RFC 6749)."""
-    if call.provider.config.invalid_client or not client_authenticated(call):
+    if call.provider.config.invalid_client or client_of(call) is None:
         return _refuse(call, 401, "invalid_client", "client authentication failed", "invalid_client")
     grant = _GRANT_TYPES.get(call.form.get("grant_type", ""))
     if grant is None:
@@ -89,25 +97,33 @@ def token(call: Call) -> Honest:
     return grant(call)
 
 
-def client_authenticated(call: Call) -> bool:
-    """Check client_secret_basic or client_secret_post, whichever the provider allows (RFC 6749, section 2.3.1)."""
+def client_of(call: Call) -> str | None:
+    """Tell which client asks, by client_secret_basic or client_secret_post, whichever the provider allows.
+
+    RFC 6749, section 2.3.1. None: none that is known here, or it does not prove it.
+    """
     config = call.provider.config
     if config.client_auth == "none":
-        return call.form.get("client_id") == config.client_id
+        given = call.form.get("client_id", "")
+        return given if config.secrets_of(given) else None
     header = call.head.headers.get("authorization", "")
     if header[:6].lower() == "basic ":
         try:
             given, _, secret = base64.b64decode(header[6:], validate=True).decode().partition(":")
         except ValueError:
-            return False
+            return None
         # Whether the two halves are form-encoded first, as the RFC wants, differs between clients.
-        matches = (given, secret) == (config.client_id, config.client_secret) or (
-            unquote_plus(given),
-            unquote_plus(secret),
-        ) == (config.client_id, config.client_secret)
-        return matches and config.client_auth in ("any", "basic")
-    matches = (call.form.get("client_id"), call.form.get("client_secret")) == (config.client_id, config.client_secret)
-    return matches and config.client_auth in ("any", "post")
+        for client_id, shown in ((given, secret), (unquote_plus(given), unquote_plus(secret))):
+            if shown in config.secrets_of(client_id):
+                return client_id if config.client_auth in ("any", "basic") else None
+        return None
+    given, secret = call.form.get("client_id", ""), call.form.get("client_secret", "")
+    return given if secret in config.secrets_of(given) and config.client_auth in ("any", "post") else None
+
+
+def _is_of_another(call: Call, family: Family) -> bool:
+    """Whether a grant belongs to another client than the one that asks (RFC 6749, section 6; RFC 7009, section 2.1)."""
+    return family.client_id is not None and family.client_id != client_of(call)
 
 
 def _refuse(call: Call, status: int, error: str, description: str, reason: str) -> Honest:
@@ -133,6 +149,8 @@ def _refresh(call: Call) -> Honest:
     family = provider.by_refresh_token.get(presented)
     if family is None:
         return _refuse(call, 400, "invalid_grant", "unknown refresh token", "unknown")
+    if _is_of_another(call, family):
+        return _refuse(call, 400, "invalid_grant", "of another client", "client")
     asked = call.form.get("scope")
     if asked and not set(asked.split()) <= set(family.scope.split()):
         return _refuse(call, 400, "invalid_scope", "more than was granted", "scope")
@@ -156,6 +174,8 @@ def _exchange_code(call: Call) -> Honest:
     if code.family is not None:  # RFC 6749, section 4.1.2: what the code gave is revoked when it comes again
         provider.revoke_family(code.family, call.now, "code used twice")
         return _refuse(call, 400, "invalid_grant", "code was used before", "code used twice")
+    if code.client_id != client_of(call):
+        return _refuse(call, 400, "invalid_grant", "code of another client", "client")
     if form.get("redirect_uri") != code.redirect_uri:
         return _refuse(call, 400, "invalid_grant", "redirect_uri differs", "redirect_uri")
     if code.challenge is not None and _challenge(form.get("code_verifier", "")) != code.challenge:
@@ -163,7 +183,7 @@ def _exchange_code(call: Call) -> Honest:
     family, pair, event = provider.new_family(
         code.account, code.scope, "authorization_code", call.now, code.offline, call.number, call.fault
     )
-    code.family = family
+    code.family, family.client_id = family, code.client_id
     return _grant_answer(call, family, pair, event)
 
 
@@ -191,10 +211,12 @@ _GRANT_TYPES: dict[str, Endpoint] = {
 def revoke(call: Call) -> Honest:
     """Token revocation (RFC 7009): a refresh token takes its family with it, an access token goes alone."""
     provider = call.provider
-    if provider.config.invalid_client or not client_authenticated(call):
+    if provider.config.invalid_client or client_of(call) is None:
         return _refuse(call, 401, "invalid_client", "client authentication failed", "invalid_client")
     value = call.form.get("token", "")
     family = provider.by_refresh_token.get(value)
+    if family is not None and _is_of_another(call, family):
+        return _refuse(call, 400, "invalid_grant", "token of another client", "client")
     if family is not None:
         provider.revoke_family(family, call.now, "revocation endpoint")
     elif value in provider.by_access_token:
@@ -207,7 +229,7 @@ def revoke(call: Call) -> Honest:
 def introspect(call: Call) -> Honest:
     """Token introspection (RFC 7662), for either kind of token."""
     provider, value = call.provider, call.form.get("token", "")
-    if provider.config.invalid_client or not client_authenticated(call):
+    if provider.config.invalid_client or client_of(call) is None:
         return _refuse(call, 401, "invalid_client", "client authentication failed", "invalid_client")
     members: dict[str, object] = {"active": False}
     family = provider.by_access_token.get(value) or provider.by_refresh_token.get(value)

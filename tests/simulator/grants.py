@@ -96,6 +96,8 @@ class Family:
     profile: RotationProfile
     created_at: float
     scope: str = ""
+    client_id: str | None = None
+    """Whose it is; None: nobody asks."""
     revoked_at: float | None = None
     revoked_reason: str | None = None
     refresh_tokens: dict[str, RefreshToken] = field(default_factory=dict)

@@ -28,6 +28,7 @@ class Code:
     scope: str
     offline: bool
     expires_at: float
+    client_id: str | None = None
     family: Family | None = None
 
 

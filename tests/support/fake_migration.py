@@ -43,6 +43,11 @@ class Registry:
     def all(self) -> Sequence[Provider]:
         return (ACME,)
 
+    def look(self, *, at_once: bool = False) -> None: ...
+
+    def refused(self, provider: Provider) -> bool:
+        return False
+
 
 class Life:
     """How many calls are answered before the process is killed; None: it lives."""

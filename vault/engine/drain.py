@@ -17,7 +17,7 @@ import structlog
 from vault import policy
 from vault.claims import Claim, Kept, Quota, Verdict
 from vault.engine.sealing import Prepared
-from vault.engine.supply import Supply
+from vault.engine.supply import Supply, room_at
 from vault.engine.tools import Tools
 from vault.engine.writer import Adoption, Condemnation, Recovery, Work, Writer
 from vault.errors import CannotOpen, KeyUnavailable, StoreUnavailable
@@ -193,12 +193,14 @@ class Drain:
         for claim in claims:
             self._claimed += 1
             self._clock = (claim.claimed_at, asked_at)
-            provider = self._tools.providers.get(claim.client)
+            provider = self._tools.providers.get(claim.client).asking_as(claim.client_id)
             decision = policy.after_claim(self._tools.policy, provider, claim)
             if decision.step is Step.ADOPT:
                 self._put(Adoption(claim), "adopted")
             elif decision.verdict is not None:
                 self._conclude(provider, decision.verdict, "waited")
+            elif claim.client_id in provider.locked:
+                self._put(self._unprepared(claim, "client_secret_unavailable"), "unprepared")
             else:
                 wanted.append((claim, provider))
         found = self._overlooked([claim for claim, _ in wanted if claim.doubt_since and not claim.candidate])
@@ -240,21 +242,29 @@ class Drain:
         tools = self._tools
         left = claim.lease_until - self._now()
         if not policy.lease_suffices(tools.policy, provider, left) or not self._may_send(provider):
-            self._drop(provider, policy.give_back(claim), "given_back")
+            self._drop(provider, self._not_now(claim, provider), "given_back")
             return
         try:
             prepared = tools.sealer.prepare(claim)
             spent = tools.sealer.refresh_token(claim, prepared)
         except (KeyUnavailable, CannotOpen, StoreUnavailable) as error:
-            self._drop(
-                provider, policy.unprepared(tools.policy, claim, type(error).__name__, tools.jitter()), "unprepared"
-            )
+            self._drop(provider, self._unprepared(claim, type(error).__name__), "unprepared")
             return
         sent = Sent(claim, provider, spent, prepared, self._now())
         deadline = policy.timing(tools.policy, provider).deadline
         within = policy.send_within(tools.policy, provider, claim.lease_until - sent.sent_at)
         tools.gate.take(provider, 1)
         tools.transport.start(tools.endpoint.refresh_request(provider, spent, sent, deadline, within))
+
+    def _unprepared(self, claim: Claim, reason: str) -> Verdict:
+        return policy.unprepared(self._tools.policy, claim, reason, self._tools.jitter())
+
+    def _not_now(self, claim: Claim, provider: Provider) -> Verdict:
+        """Give it back; while there is room for another registration of its provider it would be claimed at once."""
+        pause = self._tools.gate.pause(provider)
+        if not pause or not self._tools.providers.get(provider.name).former:
+            return policy.give_back(claim)
+        return policy.held_back(self._tools.policy, provider, claim, self._now(), pause)
 
     def _hear(self, timeout: timedelta) -> None:
         """Take in what has come; one answer that cannot be handled costs no other one its place."""
@@ -285,6 +295,12 @@ class Drain:
         claim, provider = sent.claim, sent.provider
         self._load[provider.name] -= 1
         outcome = self._tools.endpoint.read(provider, exchange)
+        if isinstance(outcome, Misconfigured) and outcome.of_client and self._tools.providers.refused(provider):
+            self._tools.gate.spared(provider)
+            share, now = self._tools.jitter(), self._now()
+            again = policy.after_refused_secret(self._tools.policy, provider, claim, outcome.code, now, share)
+            self._put(again, "secret_refused")
+            return None
         self._tell_gate(provider, outcome)
         if isinstance(outcome, Refreshed):
             return self._tools.sealer.keep(claim, provider, outcome.answer, sent.spent, sent.prepared, sent.sent_at)
@@ -350,7 +366,7 @@ class Drain:
 
 def _singles(tools: Tools) -> list[Quota]:
     """One row of any client that may be sent to now."""
-    open_for_business = [p for p in tools.providers.all() if tools.gate.room(p)]
+    open_for_business = [p for p in tools.providers.all() if room_at(tools, p)]
     return [Quota(p.name, 1, policy.timing(tools.policy, p).lease) for p in open_for_business]
 
 

@@ -14,7 +14,7 @@ from vault.errors import CannotOpen, UnknownProvider
 from vault.keyring import Keyring
 from vault.migration import values
 from vault.migration.values import Unreadable
-from vault.model import Answer
+from vault.model import SYSTEM, Answer
 from vault.policy import RefreshPolicy
 from vault.ports import Adoption, Moved, NewGrant, Providers, SourceRow, StoredGrant
 from vault.provider import Provider
@@ -85,6 +85,8 @@ class Reader:
         tenant, owner = self._needed(row, "tenant"), self._needed(row, "owner")
         provider = self._provider(self._needed(row, "provider"))
         values.names(tenant, owner, provider.name)
+        if tenant == SYSTEM:
+            raise Unreadable("no_tenant")
         said = row.fields
         return Opened(
             row.key,

@@ -11,9 +11,17 @@ from vault import policy
 from vault.claims import Claim, Quota
 from vault.engine.tools import Tools
 from vault.metrics import claims as claims_metric
+from vault.provider import Provider
 
 TASTE = 16
 """Rows asked for a client that had none a moment ago."""
+
+
+def room_at(tools: Tools, provider: Provider) -> int:
+    """How many sends may start now, as whichever of our registrations there."""
+    if not provider.former:
+        return tools.gate.room(provider)
+    return max(tools.gate.room(each) for each in (provider, *provider.former))
 
 
 class Batch(NamedTuple):
@@ -89,7 +97,7 @@ class Supply:
         share = max(TASTE, free // max(1, len(self._hungry))) if self._hungry else free
         quotas = []
         for provider in self._tools.providers.all():
-            room = min(self._tools.gate.room(provider), provider.max_in_flight - load[provider.name])
+            room = min(room_at(self._tools, provider), provider.max_in_flight - load[provider.name])
             wanted = share if provider.name in self._hungry or not self._hungry else TASTE
             if room > 0:
                 lease = policy.timing(self._tools.policy, provider).lease

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vault.engine.sweep import Progress, to_nobody
 from vault.errors import DestructionRefused
+from vault.model import SYSTEM, checked_tenant
 from vault.ports import OpenAudit, Retired, Shredded, TenantKek
 from vault.services.rotation import KeyCount
 from vault.settings import Settings
@@ -65,11 +66,11 @@ class Keys:
             owner: Whose.
             tenant: Default ``VAULT_TENANT``.
         """
-        return self._wiring.keys.key_destruction.shred_owner(tenant or self._settings.tenant, owner)
+        return self._wiring.keys.key_destruction.shred_owner(_shreddable(tenant or self._settings.tenant), owner)
 
     def shred_tenant(self, tenant: str | None = None) -> Shredded:
         """Destroy all keys of a tenant, at once, and then take the values out of its rows; see ``shred_owner``."""
-        return self._wiring.keys.key_destruction.shred_tenant(tenant or self._settings.tenant)
+        return self._wiring.keys.key_destruction.shred_tenant(_shreddable(tenant or self._settings.tenant))
 
     # ------------------------------------------------------------------------------------------------ KEKs of tenants
 
@@ -84,7 +85,7 @@ class Keys:
             ConfigurationError: The URI cannot work.
             KeyUnavailable, CannotOpen: The KMS does not do both.
         """
-        return self._wiring.keys.keyring.prove(uri, tenant or self._settings.tenant)
+        return self._wiring.keys.keyring.prove(uri, checked_tenant(tenant or self._settings.tenant))
 
     def set_tenant_kek(self, tenant: str, uri: str | None) -> str:
         """Let a tenant's keys be wrapped by a KEK of its own, or (None) by everybody's again, and rewrap them.
@@ -92,7 +93,7 @@ class Keys:
         Nothing is changed before the KMS has proven to wrap and unwrap. Other processes go on with the key they have
         cached for as long as the cache lives. Returns the name of the KEK; raises as ``test_kek`` does.
         """
-        name = self._wiring.keys.keyring.prove(uri, tenant)
+        name = self._wiring.keys.keyring.prove(uri, checked_tenant(tenant))
         self._wiring.keys.tenant_keks.set_tenant_kek(tenant, uri)
         self._wiring.keys.rewrapping.run()
         return name
@@ -128,3 +129,9 @@ class Keys:
     def back_up_keyring(self, file: Path) -> None:
         """Copy the keyring file, for us alone to read. Raises ``ConfigurationError`` when that cannot be done."""
         self._wiring.keys.keyring_file().backup(file)
+
+
+def _shreddable(tenant: str) -> str:
+    if tenant == SYSTEM:
+        raise DestructionRefused(f"{SYSTEM!r} is no tenant; the secrets of clients end with 'evergrant client remove'")
+    return tenant

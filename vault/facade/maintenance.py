@@ -14,6 +14,7 @@ from vault import settings as settings_module
 from vault.claims import Overdue
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress, to_nobody
+from vault.facade.clients import Clients
 from vault.facade.ids import read_id
 from vault.facade.keys import Keys
 from vault.jobs import Job, Migrate, Refresh
@@ -88,6 +89,11 @@ class Maintenance:
     def keys(self) -> Keys:
         """Everything else about keys."""
         return Keys(self._wiring, self.settings)
+
+    @cached_property
+    def clients(self) -> Clients:
+        """Our registrations at providers."""
+        return Clients(self._wiring)
 
     def health_check(self) -> Health:
         """Look at every part."""

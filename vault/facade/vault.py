@@ -11,7 +11,7 @@ from vault import settings as settings_module
 from vault.errors import TokenUnavailable
 from vault.facade.ids import read_id
 from vault.jobs import Refresh
-from vault.model import Connection, Token
+from vault.model import Connection, Token, checked_tenant
 from vault.services.connect import ConnectStart
 from vault.settings import Settings
 from vault.wiring import Wiring
@@ -48,7 +48,7 @@ class Vault:
     def for_tenant(self, tenant: str) -> Self:
         """Return a vault of another tenant that shares this one's connections and caches."""
         other = object.__new__(type(self))
-        other._wire(self._wiring, tenant)
+        other._wire(self._wiring, checked_tenant(tenant))
         return other
 
     # -------------------------------------------------------------------------------------------------------- tokens
@@ -162,7 +162,7 @@ class Vault:
 
         Raises:
             ConnectRefused: ``reason`` is one of ``unknown_state``, ``other_browser``, ``denied``, ``other_issuer``,
-                ``exchange_refused``, ``provider_unreachable``, ``insecure``, ``busy``.
+                ``exchange_refused``, ``provider_unreachable``, ``insecure``, ``busy``, ``other_client``.
         """
         return self._connecting.complete(state=state, code=code, browser=browser, error=error, issuer=issuer)
 

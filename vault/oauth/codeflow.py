@@ -26,7 +26,7 @@ from vault.errors import ConnectRefused
 from vault.model import Answer
 from vault.oauth import answers
 from vault.oauth.transport import MAX_BODY
-from vault.outcome import Exchange, Refreshed
+from vault.outcome import Exchange, Misconfigured, Refreshed
 from vault.provider import Client, ClientAuth, Provider
 from vault.secret import Secret
 
@@ -147,4 +147,8 @@ def _answer(provider: Provider, exchange: Exchange) -> Answer:
     if isinstance(outcome, Refreshed):
         return outcome.answer
     reason = getattr(outcome, "code", None) or getattr(outcome, "cause", "refused")
-    raise ConnectRefused("exchange_refused", f"{provider.name} did not exchange the code ({reason})")
+    raise ConnectRefused(
+        "exchange_refused",
+        f"{provider.name} did not exchange the code ({reason})",
+        client_refused=isinstance(outcome, Misconfigured) and outcome.of_client,
+    )

@@ -20,7 +20,7 @@ class OAuthEndpoint:
     """OAuth 2.0 token and revocation endpoints (RFC 6749, RFC 7009)."""
 
     def __init__(self) -> None:
-        self._clients: dict[str, tuple[Client, tuple[str, ...], str]] = {}
+        self._clients: dict[tuple[str, str], tuple[Client, tuple[str, ...], str]] = {}
 
     def refresh_request(
         self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta, send_within: timedelta
@@ -53,10 +53,11 @@ class OAuthEndpoint:
         client = provider.client
         if client is None:
             return _HEADERS, ""
-        known = self._clients.get(provider.name)
+        registration = (provider.name, client.client_id)
+        known = self._clients.get(registration)
         if known is None or known[0] is not client:
             known = (client, *_authentication(provider.client_auth, client))
-            self._clients[provider.name] = known
+            self._clients[registration] = known
         return known[1], known[2]
 
 

@@ -53,7 +53,7 @@ class _Row(BaseModel):
 
 
 class FileProviders:
-    """``Providers`` from TOML files."""
+    """Providers from TOML files, with the registrations that the environment names."""
 
     def __init__(self, files: Sequence[Path], clients: Mapping[str, Client]) -> None:
         rows: dict[str, dict[str, Any]] = {}
@@ -72,7 +72,6 @@ class FileProviders:
         )
         if problems:
             raise ConfigurationError(problems)
-        self._ready = tuple(p for _, p in sorted(self._providers.items()) if p.client is not None)
 
     def get(self, name: str) -> Provider:
         """See ``Providers.get``."""
@@ -81,9 +80,9 @@ class FileProviders:
         except KeyError:
             raise UnknownProvider(name, tuple(self._providers)) from None
 
-    def all(self) -> Sequence[Provider]:
-        """See ``Providers.all``."""
-        return self._ready
+    def every(self) -> Sequence[Provider]:
+        """Return every provider, by name, with a registration of ours or without."""
+        return [provider for _, provider in sorted(self._providers.items())]
 
 
 def _tables(file: Path, problems: list[str]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 All of them raise ``vault.errors`` only. An adapter that talks to a server has bounded time-outs of its own.
 """
 
+from vault.ports.clients import ClientStore, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
 from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
@@ -32,6 +33,7 @@ __all__ = [
     "Adopted",
     "Adoption",
     "CleanupStore",
+    "ClientStore",
     "CodeExchange",
     "ConnectAttempt",
     "ConnectionStore",
@@ -62,6 +64,7 @@ __all__ = [
     "Source",
     "SourceRow",
     "Spool",
+    "StoredClient",
     "StoredCount",
     "StoredGrant",
     "TenantKek",

@@ -77,6 +77,8 @@ class ConnectAttempt(NamedTuple):
     verifier_envelope: bytes
     labels: Mapping[str, str]
     metadata_envelope: bytes | None
+    client_id: str | None = None
+    """The registration it was begun with, which must end it; None: it was begun before that was noted."""
 
 
 class ConnectionStore(Protocol):

@@ -17,7 +17,7 @@ class SealedValue(NamedTuple):
     """The row's primary key."""
     field: str
     tenant: str
-    connection_id: UUID
+    subject: UUID
     version: int
     key: DataKeyRecord
     envelope: bytes

@@ -16,10 +16,23 @@ class Providers(Protocol):
     """The registry."""
 
     def get(self, name: str) -> Provider:
-        """Raises ``UnknownProvider``."""
+        """The provider as our current registration; ``asking_as`` has the others. Raises ``UnknownProvider``."""
 
     def all(self) -> Sequence[Provider]:
         """Every provider that has a client, by name."""
+
+    def look(self, *, at_once: bool = False) -> None:
+        """Take in changed registrations, when the last look is some time ago or ``at_once``; never raises.
+
+        May ask the database and the KMS, which the other methods never do.
+        """
+
+    def refused(self, provider: Provider) -> bool:
+        """The provider refused the secret of the registration it was asked as.
+
+        Returns:
+            Whether another secret is used from now on (or already was); ``get()`` then knows it.
+        """
 
 
 class TokenEndpoint(Protocol):
@@ -67,10 +80,19 @@ class CodeExchange(Protocol):
 
 
 class Gate(Protocol):
-    """Per client of a provider: how much may be sent now, and whether anything should be."""
+    """Per client of a provider: how much may be sent now, and whether anything should be.
+
+    A provider means here the one registration that it is asked as.
+    """
 
     def room(self, provider: Provider) -> int:
         """How many sends may start now; 0 while the breaker is open."""
+
+    def pause(self, provider: Provider) -> timedelta:
+        """How long to wait before asking again while there is no room; zero: there is.
+
+        Five minutes at most, since the gates of other processes may think otherwise.
+        """
 
     def take(self, provider: Provider, sends: int) -> None:
         """Count sends against the rate."""
@@ -80,3 +102,6 @@ class Gate(Protocol):
 
     def failed(self, provider: Provider, *, operator: bool, retry_after: timedelta | None) -> None:
         """It did not; ``operator`` when our own registration was refused."""
+
+    def spared(self, provider: Provider) -> None:
+        """What it said is about neither; was it a probe, then another may go."""

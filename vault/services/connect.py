@@ -88,6 +88,7 @@ class Connecting:
         reconnect: UUID | None,
     ) -> ConnectStart:
         """Start a flow; see ``Vault.begin``."""
+        self._providers.look()
         provider = self._providers.get(provider_name)
         redirect = redirect_uri or self._redirect_uri
         if redirect is None:
@@ -101,6 +102,7 @@ class Connecting:
         state, verifier = self._new_token(), self._new_token()
         connection_id = reconnect or self._new_id()
         kept = None if metadata is None else written(metadata)
+        client = _client(provider)
         key = self._keyring.sealing_key(self._tenant, FLOW_OWNER, provider.name)
         attempt = ConnectAttempt(
             _digest(state),
@@ -117,9 +119,10 @@ class Connecting:
             seal(key, verifier.encode(), context(self._tenant, connection_id, VERIFIER), 0),
             labels,
             None if kept is None else seal(key, kept, context(self._tenant, connection_id, METADATA), 0),
+            client.client_id,
         )
         self._store.save_attempt(attempt, ATTEMPT_LIFE)
-        url = self._exchange.authorization(provider, _client(provider), redirect, wanted, state, verifier)
+        url = self._exchange.authorization(provider, client, redirect, wanted, state, verifier)
         return ConnectStart(url, state, connection_id)
 
     def _reconnecting(self, connection_id: UUID, owner: str, provider_name: str) -> Connection:
@@ -143,16 +146,47 @@ class Connecting:
             raise ConnectRefused("other_browser", "the flow was begun in another browser")
         if error is not None or not code:
             raise ConnectRefused("denied", "the owner or the provider did not agree")
-        provider = self._providers.get(attempt.provider)
+        provider = self._begun_with(attempt)
         if issuer is not None and provider.issuer is not None and issuer != provider.issuer:
             raise ConnectRefused("other_issuer", "the answer came from another provider than the one asked (RFC 9207)")
         verifier, given = Secret(self._opened(attempt, VERIFIER, attempt.verifier_envelope).decode()), None
         if attempt.metadata_envelope is not None:
             given = read(self._opened(attempt, METADATA, attempt.metadata_envelope))
         sent_at = self._monotonic()
-        answer = self._exchange.fetch(provider, _client(provider), attempt.redirect_uri, Secret(code), verifier)
+        answer = self._fetch(provider, attempt, Secret(code), verifier)
         connection = self._save(provider, attempt, answer, given, sent_at)
         return replace(connection, return_to=attempt.return_to)
+
+    def _begun_with(self, attempt: ConnectAttempt) -> Provider:
+        """Return the provider as the registration it was asked with: the code is given to that one alone."""
+        self._providers.look()
+        provider = self._as(attempt)
+        if attempt.client_id not in (None, _client(provider).client_id):  # a newer one, which begin() elsewhere knew
+            self._providers.look(at_once=True)
+            provider = self._as(attempt)
+        if attempt.client_id not in (None, _client(provider).client_id):
+            raise ConnectRefused("other_client", "our registration that the flow was begun with cannot be had now")
+        return provider
+
+    def _as(self, attempt: ConnectAttempt) -> Provider:
+        provider = self._providers.get(attempt.provider)
+        return provider if attempt.client_id is None else provider.asking_as(attempt.client_id)
+
+    def _fetch(self, provider: Provider, attempt: ConnectAttempt, code: Secret, verifier: Secret) -> Answer:
+        """Exchange the code; when our secret was refused, whose code it is was not looked at yet: with the other."""
+        client = _client(provider)
+        try:
+            return self._exchange.fetch(provider, client, attempt.redirect_uri, code, verifier)
+        except ConnectRefused as refusal:
+            if not refusal.client_refused or not self._providers.refused(provider):
+                raise
+        provider = self._providers.get(provider.name).asking_as(client.client_id)
+        try:
+            return self._exchange.fetch(provider, _client(provider), attempt.redirect_uri, code, verifier)
+        except ConnectRefused as refusal:
+            if refusal.client_refused:
+                self._providers.refused(provider)
+            raise
 
     def _opened(self, attempt: ConnectAttempt, field: str, envelope: bytes) -> bytes:
         key = self._keyring.opening_key(attempt.data_key_id)
@@ -271,7 +305,8 @@ class Connecting:
 def _client(provider: Provider) -> Client:
     if provider.client is None:
         name = f"VAULT_CLIENT_{provider.name.upper()}_ID"
-        raise ConfigurationError([f"{name} is not set: {provider.name} does not know who is asking"])
+        missing = f"{name} is not set, and the store has no registration that can be used ('evergrant client set')"
+        raise ConfigurationError([f"{missing}: {provider.name} does not know who is asking"])
     return provider.client
 
 

@@ -50,10 +50,10 @@ class KeyAudit:
         if run.attempt(value.tenant, value[:3], partial(self._opens, value)):
             run.add(rows=1)
         elif run.done.cannot_open + run.done.refused <= NAMED:
-            log.error("open_audit.cannot_open", table=value.table, connection_id=str(value.connection_id),
+            log.error("open_audit.cannot_open", table=value.table, subject=str(value.subject),
                       field=value.field, data_key_id=str(value.key.id))  # fmt: skip
 
     def _opens(self, value: SealedValue) -> bool:
-        bound_to = context(value.tenant, value.connection_id, value.field)
+        bound_to = context(value.tenant, value.subject, value.field)
         open_envelope(self._keyring.key(value.key), value.envelope, bound_to, value.version)
         return True

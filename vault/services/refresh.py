@@ -29,6 +29,7 @@ class Refreshing:
         Args:
             budget: after this no more rows are claimed; what is in flight then takes a request deadline more.
         """
+        self._tools.providers.look()
         self.recover()
         drain = Drain(self._tools, self._max_in_flight)
         try:
@@ -38,6 +39,7 @@ class Refreshing:
 
     def one(self, connection_id: UUID) -> Tally:
         """Refresh one connection ahead of everything else; a claim of somebody else's is left alone."""
+        self._tools.providers.look()
         drain = Drain(self._tools, 1)
         try:
             return drain.run_one(connection_id)
@@ -72,6 +74,7 @@ class Refreshing:
 
     def overdue(self) -> Overdue:
         """What is due now and in nobody's hands."""
+        self._tools.providers.look()
         return self._tools.store.overdue([provider.name for provider in self._tools.providers.all()])
 
     def _let_go(self, drain: Drain) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NamedTuple
 
 from vault import policy
 from vault.claims import Revocation
@@ -10,8 +11,9 @@ from vault.engine.tools import Tools
 from vault.envelope import context, open_envelope
 from vault.errors import CannotOpen, KeyUnavailable, UnknownProvider
 from vault.keyring import Keyring
-from vault.outcome import Exchange
+from vault.outcome import Exchange, Misconfigured
 from vault.ports import RevocationStore
+from vault.provider import Provider
 from vault.secret import Secret
 
 BATCH = 100
@@ -20,6 +22,11 @@ TRIES = 20
 """Then it is given up, which the audit says: the tokens end by themselves at the provider."""
 POLL = timedelta(milliseconds=100)
 REFRESH_TOKEN = "refresh_token"  # the name of a field
+
+
+class _Sent(NamedTuple):
+    revocation: Revocation
+    provider: Provider
 
 
 class Revoking:
@@ -32,6 +39,7 @@ class Revoking:
 
     def run(self) -> int:
         """Send what is due; returns how many came to an end. Sending one twice is harmless (RFC 7009, section 2.2)."""
+        self._tools.providers.look()
         ended = 0
         for revocation in self._store.take_revocations(BATCH, RETRY_AFTER):
             ended += self._start(revocation)
@@ -43,6 +51,10 @@ class Revoking:
     def _start(self, revocation: Revocation) -> int:
         try:
             provider = self._tools.providers.get(revocation.provider)
+            if revocation.client_id is not None:
+                provider = provider.asking_as(revocation.client_id)
+            if revocation.client_id in provider.locked:
+                return self._later(revocation)
             key = self._keyring.opening_key(revocation.data_key_id)
             bound = context(revocation.tenant, revocation.connection_id, REFRESH_TOKEN)
             token = Secret(open_envelope(key, revocation.refresh_envelope, bound, revocation.version).decode())
@@ -53,17 +65,21 @@ class Revoking:
         except KeyUnavailable:  # of one tenant or owner; the others' are not to wait for it
             return self._later(revocation)
         deadline = policy.timing(self._tools.policy, provider).deadline
-        request = self._tools.endpoint.revoke_request(provider, token, revocation, deadline)
+        request = self._tools.endpoint.revoke_request(provider, token, _Sent(revocation, provider), deadline)
         if request is None:
             return self._end(revocation, "provider_has_no_endpoint")
         self._tools.transport.start(request)
         return 0
 
     def _finish(self, exchange: Exchange) -> int:
-        revocation = exchange.tag
-        assert isinstance(revocation, Revocation)  # the tag is what _start gave
+        sent = exchange.tag
+        assert isinstance(sent, _Sent)  # the tag is what _start gave
+        revocation = sent.revocation
         if exchange.status in (200, 204):
             return self._end(revocation, "revoked")
+        outcome = self._tools.endpoint.read(sent.provider, exchange)
+        if isinstance(outcome, Misconfigured) and outcome.of_client and self._tools.providers.refused(sent.provider):
+            return self._later(revocation)
         if exchange.status in (400, 404):
             return self._end(revocation, "unknown_to_provider")
         return self._later(revocation)

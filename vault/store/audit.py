@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-SYSTEM = "*"
-"""Stands for the tenant where an act concerns all of them."""
-
 
 def audit_row(tenant: str, event: str, connection_id: UUID | None, detail: Mapping[str, object]) -> dict[str, Any]:
     """Return the values of an audit row; ``detail`` holds ids, words and fingerprints, never a value."""

@@ -215,6 +215,7 @@ class PostgresConnections:
                         version=grant.version,
                         data_key_id=grant.data_key_id,
                         refresh_envelope=grant.refresh_envelope,
+                        client_id=grant.client_id,
                     )
                 )
             transaction.execute(_revoke_candidates(grant))
@@ -234,7 +235,16 @@ class PostgresConnections:
 
 def _revoke_candidates(grant: Any) -> Any:
     """Hand answers kept beside the row to revocation too: one of them may be the only token that lives."""
-    columns = ["connection_id", "tenant", "owner", "provider", "version", "data_key_id", "refresh_envelope"]
+    columns = [
+        "connection_id",
+        "tenant",
+        "owner",
+        "provider",
+        "version",
+        "data_key_id",
+        "refresh_envelope",
+        "client_id",
+    ]
     kept = sa.select(
         candidate.c.connection_id,
         candidate.c.tenant,
@@ -243,6 +253,7 @@ def _revoke_candidates(grant: Any) -> Any:
         candidate.c.parent_version + 1,
         candidate.c.data_key_id,
         candidate.c.refresh_envelope,
+        sa.literal(grant.client_id),
     ).where(candidate.c.connection_id == grant.connection_id)
     return revocation.insert().from_select(columns, kept)
 

@@ -15,16 +15,8 @@ from vault.ports import ReplacedRow, SealedRow, StoredCount
 from vault.store.arrays import Bigints, Byteas, Column, Texts, Uuids
 from vault.store.engine import Database
 from vault.store.keys import CURRENT
-from vault.store.sealed import SEALED, Sealed
-from vault.store.tables import (
-    candidate,
-    connect_attempt,
-    connection_metadata,
-    data_key,
-    oauth_grant,
-    revocation,
-    tenant_key,
-)
+from vault.store.sealed import EVERYWHERE, SEALED, Sealed
+from vault.store.tables import data_key, tenant_key
 
 LONGEST_FLIGHT = timedelta(hours=25)
 """An answer sealed under a key just replaced can come home from a spool a day later: until then it is in use."""
@@ -93,8 +85,7 @@ class PostgresDataKeys:
 
 def unused() -> list[Any]:
     """Conditions under which no row refers to a data key."""
-    users = (oauth_grant, connection_metadata, candidate, revocation, connect_attempt)
-    return [~sa.exists().where(table.c.data_key_id == data_key.c.id) for table in users]
+    return [~sa.exists().where(sealed.table.c.data_key_id == data_key.c.id) for sealed in EVERYWHERE]
 
 
 def _counts() -> Iterator[sa.Select[Any]]:
@@ -175,18 +166,25 @@ def _replaced(keys: Sequence[tuple[DataKeyRecord, DataKeyRecord]]) -> tuple[Colu
 
 
 def _under_replaced_keys(sealed: Sealed) -> bytes:
-    """Rows by key and id, each with its key and the one that is current in that key's place."""
+    """Rows by key and id, each with its key and the one that is current in that key's place.
+
+    Tenant, owner and provider are the key's, not the row's. A row that somebody has moved under another tenant's key
+    gains nothing by it: the key opens only as what its record says, the envelope only under that tenant and the id of
+    the row it was sealed for, and it is sealed again for exactly what it was opened for. A re-sealed value therefore
+    opens where it opened before and nowhere else, and a row that says something else of itself than its key does is
+    found where its own word counts: by every reader, and by the open audit.
+    """
     table, columns = sealed.table.fullname, [f"t.{column}" for _, column in sealed.fields]
+    subject = f"t.{sealed.subject.name}"
     return f"""
-SELECT t.connection_id, c.tenant, c.owner, c.provider, t.version, {_key_columns("k")}, {_key_columns("n")},
+SELECT {subject}, k.tenant, k.owner, k.provider, t.version, {_key_columns("k")}, {_key_columns("n")},
        {", ".join(columns)}
   FROM evergrant.data_key k
   JOIN {table} t ON t.data_key_id = k.id
-  JOIN evergrant.connection c ON c.id = t.connection_id
   LEFT JOIN evergrant.data_key n ON n.tenant = k.tenant AND n.owner = k.owner AND n.provider = k.provider
                                 AND n.purpose = k.purpose AND n.state = '{CURRENT}'
- WHERE k.state = 'previous' AND {columns[0]} IS NOT NULL AND k.id >= %b AND (k.id, t.connection_id) > (%b, %b)
- ORDER BY k.id, t.connection_id LIMIT %b
+ WHERE k.state = 'previous' AND {columns[0]} IS NOT NULL AND k.id >= %b AND (k.id, {subject}) > (%b, %b)
+ ORDER BY k.id, {subject} LIMIT %b
 """.encode()
 
 
@@ -196,13 +194,13 @@ _UNDER_REPLACED_KEYS = {sealed.table.name: _under_replaced_keys(sealed) for seal
 
 def _reseal(sealed: Sealed) -> str:
     """Put new envelopes into rows that still are what was read."""
-    columns = [column for _, column in sealed.fields]
+    columns, subject = [column for _, column in sealed.fields], sealed.subject.name
     return f"""
 UPDATE {sealed.table.fullname} t
    SET data_key_id = n.data_key_id, {", ".join(f"{column} = n.{column}" for column in columns)}
   FROM unnest(%s, %s, %s, %s{", %s" * len(columns)})
-       AS n(connection_id, version, old_key_id, data_key_id, {", ".join(columns)})
- WHERE t.connection_id = n.connection_id AND t.version = n.version AND t.data_key_id = n.old_key_id
+       AS n({subject}, version, old_key_id, data_key_id, {", ".join(columns)})
+ WHERE t.{subject} = n.{subject} AND t.version = n.version AND t.data_key_id = n.old_key_id
 """
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from vault.claims import DataKeyRecord
+from vault.model import SYSTEM
 from vault.ports import OpenAudit, Retired, SealedValue, Shredded
-from vault.store.audit import SYSTEM, audit_row
+from vault.store.audit import audit_row
 from vault.store.connections import forget
 from vault.store.data_keys import unused
 from vault.store.engine import Database
@@ -172,7 +173,7 @@ def _values(sealed: Sealed, after: tuple[object, ...] | None) -> sa.Select[Any]:
     table = sealed.table
     envelopes = [table.c[column] for _, column in sealed.fields]
     wanted = (
-        sa.select(*sealed.key, sealed.tenant, table.c.connection_id, sealed.version, *DATA_KEY_COLUMNS, *envelopes)
+        sa.select(*sealed.key, sealed.tenant, sealed.subject, sealed.version, *DATA_KEY_COLUMNS, *envelopes)
         .select_from(sealed.source.join(data_key, data_key.c.id == table.c.data_key_id))
         .where(envelopes[0].is_not(None))
         .order_by(*sealed.key)
@@ -185,10 +186,10 @@ def _values(sealed: Sealed, after: tuple[object, ...] | None) -> sa.Select[Any]:
 
 def _read(sealed: Sealed, row: Any) -> list[SealedValue]:
     size, record = len(sealed.key), len(DataKeyRecord._fields)
-    key, (tenant, connection_id, version) = tuple(row[:size]), row[size : size + 3]
+    key, (tenant, subject, version) = tuple(row[:size]), row[size : size + 3]
     data_key_record = DataKeyRecord(*row[size + 3 : size + 3 + record])
     envelopes = zip(sealed.fields, row[size + 3 + record :], strict=True)
     return [
-        SealedValue(sealed.table.name, key, field, tenant, connection_id, version, data_key_record, envelope)
+        SealedValue(sealed.table.name, key, field, tenant, subject, version, data_key_record, envelope)
         for (field, _), envelope in envelopes if envelope is not None
     ]  # fmt: skip

@@ -65,8 +65,10 @@ SELECT %s FROM evergrant.candidate WHERE connection_id = %%b AND consent = %%b O
 )
 _FORGET_CANDIDATE = b"DELETE FROM evergrant.candidate WHERE connection_id = %b AND refresh_fp = %b"
 _REVOKE = b"""
-INSERT INTO evergrant.revocation (connection_id, tenant, owner, provider, version, data_key_id, refresh_envelope)
-SELECT c.id, c.tenant, c.owner, c.provider, %b, %b, %b FROM evergrant.connection c WHERE c.id = %b
+INSERT INTO evergrant.revocation
+       (connection_id, tenant, owner, provider, client_id, version, data_key_id, refresh_envelope)
+SELECT c.id, c.tenant, c.owner, c.provider, g.client_id, %b, %b, %b
+  FROM evergrant.connection c JOIN evergrant.oauth_grant g ON g.connection_id = c.id WHERE c.id = %b
 """
 _CONDEMN = b"""
 WITH unscheduled AS (

@@ -6,11 +6,13 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from vault.model import SYSTEM
 from vault.store.tables import (
     candidate,
     connect_attempt,
     connection,
     connection_metadata,
+    oauth_client,
     oauth_grant,
     revocation,
 )
@@ -25,7 +27,9 @@ class Sealed(NamedTuple):
     version: Any
     """The version an envelope is bound to."""
     tenant: Any
-    """The tenant it is bound to; beside tenant, field and version it is bound to the connection's id."""
+    """The tenant it is bound to, as the row itself says."""
+    subject: Any
+    """The id it is bound to, beside tenant, field and version."""
 
     @property
     def source(self) -> Any:
@@ -39,16 +43,30 @@ class Sealed(NamedTuple):
 
 
 _TOKENS = (("access_token", "access_envelope"), ("refresh_token", "refresh_envelope"))
+_SECRETS = (("client_secret", "secret_envelope"), ("other_client_secret", "other_envelope"))
 SEALED: Final = (
-    Sealed(oauth_grant, _TOKENS, oauth_grant.c.version, oauth_grant.c.tenant),
-    Sealed(connection_metadata, (("metadata", "envelope"),), connection_metadata.c.version, connection.c.tenant),
+    Sealed(oauth_grant, _TOKENS, oauth_grant.c.version, oauth_grant.c.tenant, oauth_grant.c.connection_id),
+    Sealed(
+        connection_metadata,
+        (("metadata", "envelope"),),
+        connection_metadata.c.version,
+        connection.c.tenant,
+        connection_metadata.c.connection_id,
+    ),
+    Sealed(oauth_client, _SECRETS, oauth_client.c.version, sa.literal(SYSTEM), oauth_client.c.id),
 )
 """Tables whose rows are re-sealed when their key is replaced; what lives for days only is waited for instead."""
 
 _FLOW = (("code_verifier", "verifier_envelope"), ("metadata", "metadata_envelope"))
 EVERYWHERE: Final = (
     *SEALED,
-    Sealed(candidate, _TOKENS, candidate.c.parent_version + 1, candidate.c.tenant),
-    Sealed(revocation, (("refresh_token", "refresh_envelope"),), revocation.c.version, revocation.c.tenant),
-    Sealed(connect_attempt, _FLOW, sa.literal(0), connect_attempt.c.tenant),
+    Sealed(candidate, _TOKENS, candidate.c.parent_version + 1, candidate.c.tenant, candidate.c.connection_id),
+    Sealed(
+        revocation,
+        (("refresh_token", "refresh_envelope"),),
+        revocation.c.version,
+        revocation.c.tenant,
+        revocation.c.connection_id,
+    ),
+    Sealed(connect_attempt, _FLOW, sa.literal(0), connect_attempt.c.tenant, connect_attempt.c.connection_id),
 )

@@ -143,6 +143,23 @@ oauth_grant = sa.Table(
     postgresql_with={"fillfactor": "65", "toast_tuple_target": "8160"},
 )
 
+oauth_client = sa.Table(
+    "oauth_client",
+    metadata,
+    sa.Column("id", UUID, primary_key=True),
+    _text("provider"),
+    sa.Column("generation", sa.Integer, nullable=False),
+    _text("client_id"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=False),
+    _bytes("secret_envelope", nullable=True),
+    _bytes("other_envelope", nullable=True),
+    _instant("created_at", default=True),
+    _instant("changed_at", default=True),
+    sa.Index("oauth_client_by_id", "provider", "client_id", unique=True),
+    sa.Index("oauth_client_by_generation", "provider", "generation", unique=True),
+)
+
 connection_metadata = sa.Table(
     "connection_metadata",
     metadata,
@@ -207,6 +224,7 @@ revocation = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=False),
     _bytes("refresh_envelope"),
+    _text("client_id", nullable=True),
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
     sa.Column("next_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
     _instant("created_at", default=True),
@@ -230,6 +248,7 @@ connect_attempt = sa.Table(
     _bytes("verifier_envelope"),
     _bytes("metadata_envelope", nullable=True),
     sa.Column("labels", JSONB, nullable=False, server_default=sa.text("'{}'")),
+    _text("client_id", nullable=True),
     _instant("expires_at"),
     sa.Index("connect_attempt_expiry", "expires_at"),
 )

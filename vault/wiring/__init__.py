@@ -19,6 +19,7 @@ from vault.engine.sealing import Sealer
 from vault.engine.tools import Tools
 from vault.limits import LocalGate
 from vault.migration.plan import Migration
+from vault.oauth.clients import ClientRegistry
 from vault.oauth.codeflow import RequestsCodeExchange
 from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.providers import FileProviders
@@ -26,6 +27,7 @@ from vault.oauth.transport import CurlTransport
 from vault.queue import CeleryDoorbell
 from vault.services.access import Access
 from vault.services.cleanup import Cleaning
+from vault.services.clients import Registering
 from vault.services.connect import Connecting
 from vault.services.health import HealthChecking
 from vault.services.migration import Migrating
@@ -36,6 +38,7 @@ from vault.services.strings import Strings
 from vault.settings import Settings
 from vault.sources import open_source
 from vault.spool import FileSpool
+from vault.store.clients import PostgresClients
 from vault.store.connections import PostgresConnections
 from vault.store.engine import Database
 from vault.store.migration import PostgresMigration, RecentKeys
@@ -55,9 +58,10 @@ class Wiring:
         self.database = Database(settings.database_url, prepared=settings.database_prepared)
         self.schema = Schema(self.database)
         self.doorbell = CeleryDoorbell(settings.redis_url)
-        self._providers = FileProviders([Path(file) for file in settings.providers], settings.clients)
+        files = FileProviders([Path(file) for file in settings.providers], settings.clients)
         self._connections = PostgresConnections(self.database)
-        self.keys = KeyWiring(settings, self.database)
+        self.keys, self._clients = KeyWiring(settings, self.database), PostgresClients(self.database)
+        self._providers = ClientRegistry(files, self._clients, self.keys.keyring, monotonic)
         self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
@@ -86,6 +90,13 @@ class Wiring:
         return Revoking(self._tools, self._upkeep, self.keys.keyring)
 
     @cached_property
+    def registering(self) -> Registering:
+        """Looking after our registrations."""
+        return Registering(
+            self._clients, self._providers, self.keys.keyring, self._settings.clients, new_id=uuid.uuid4
+        )  # fmt: skip
+
+    @cached_property
     def migrations(self) -> PostgresMigration:
         """What was moved out of other systems."""
         return PostgresMigration(self.database)
@@ -94,6 +105,7 @@ class Wiring:
     def migrating(self, migration: Migration, *, tenant: str | None, provider: str | None) -> Iterator[Migrating]:
         """Moving the rows of one source, or those of one tenant or provider."""
         default = self._settings.tenant
+        self._providers.look()
         source = open_source(migration, default, tenant=tenant, provider=provider)
         reader = Reader(self._providers, self._opener(), migration.columns.constants, default)
         keyring = self.keys.new_keyring(RecentKeys(self.database, monotonic))

@@ -1,0 +1,50 @@
+"""Between a registration at rest and the client it makes: its secrets, opened and sealed."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from vault.envelope import context, open_envelope, seal
+from vault.keyring import Keyring
+from vault.model import SYSTEM
+from vault.ports import StoredClient
+from vault.provider import Client
+from vault.secret import Secret
+
+OWNER = "client"
+"""Of the data keys of client secrets, one for each provider; their tenant is nobody's (``SYSTEM``)."""
+CLIENT_SECRET = "client_secret"  # the name of a field
+OTHER_SECRET = "other_client_secret"  # the name of a field
+
+
+def opened(keyring: Keyring, row: StoredClient) -> Client:
+    """Open a registration's secrets. Raises ``KeyUnavailable``, ``CannotOpen``, ``StoreUnavailable``."""
+
+    def secret(field: str, envelope: bytes | None) -> Secret | None:
+        if envelope is None:
+            return None
+        key = keyring.opening_key(row.data_key_id)
+        return Secret(open_envelope(key, envelope, context(SYSTEM, row.id, field), row.version).decode())
+
+    return Client(row.client_id, secret(CLIENT_SECRET, row.secret_envelope), secret(OTHER_SECRET, row.other_envelope))
+
+
+def sealed(keyring: Keyring, row: StoredClient, client: Client) -> StoredClient:
+    """Return the row with these secrets, bound to its id and version. Raises as ``opened``."""
+    key = keyring.sealing_key(SYSTEM, OWNER, row.provider)
+
+    def envelope(field: str, secret: Secret | None) -> bytes | None:
+        if secret is None:
+            return None
+        return seal(key, secret.reveal().encode(), context(SYSTEM, row.id, field), row.version)
+
+    return row._replace(
+        data_key_id=key.id,
+        secret_envelope=envelope(CLIENT_SECRET, client.client_secret),
+        other_envelope=envelope(OTHER_SECRET, client.other_secret),
+    )
+
+
+def print_of(keyring: Keyring, client_row: UUID, secret: Secret | None) -> str | None:
+    """Return a keyed fingerprint, for the audit: whether two secrets of a registration are equal, and no more."""
+    return None if secret is None else keyring.fingerprint(SYSTEM, client_row, secret.reveal()).hex()
