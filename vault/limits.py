@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from vault.provider import Client, Provider, same_secrets
@@ -18,24 +17,22 @@ PROBE_LIFE_S = 60.0
 """A probe of which nothing is heard for so long is not waited for."""
 
 
-@dataclass(slots=True)
 class _Bucket:
-    tokens: float
-    filled_at: float
+    def __init__(self, tokens: float, filled_at: float) -> None:
+        self.tokens, self.filled_at = tokens, filled_at
 
 
-@dataclass(slots=True)
 class _Breaker:
-    failures: int = 0
-    pauses: int = 0
-    """In a row; 0: closed."""
-    open_until: float = 0.0
-    probe_until: float = 0.0
-    refused: Client | None = None
-    """What the provider would not have: nothing is held against the same registration once it has a new secret."""
+    def __init__(self) -> None:
+        self.close()
 
     def close(self) -> None:
-        self.failures, self.pauses, self.open_until, self.probe_until, self.refused = 0, 0, 0.0, 0.0, None
+        self.failures = 0
+        self.pauses = 0
+        """In a row; 0: closed."""
+        self.open_until = self.probe_until = 0.0
+        self.refused: Client | None = None
+        """What the provider would not have: nothing is held against a registration once it has a new secret."""
 
 
 class LocalGate:

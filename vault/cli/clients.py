@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -79,16 +80,15 @@ def client_remove(output: Output, provider: str, client_id: str, *, force: bool)
 
 
 def _secret(file: Path | None) -> Secret:
-    stdin = click.get_text_stream("stdin")
     if file is not None and str(file) != "-":
         try:
             text = file.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise click.UsageError(f"{file} cannot be read ({type(error).__name__})") from None
-    elif file is None and stdin.isatty():
+    elif file is None and sys.stdin.isatty():
         text = str(click.prompt("Client secret", hide_input=True, confirmation_prompt=True))
     else:
-        text = stdin.read()
+        text = sys.stdin.read()
     text = text.strip()
     if not text:
         raise click.UsageError("the secret is empty; --public says that there is none")

@@ -7,10 +7,10 @@ each process uses one of them until the provider refuses it, and says so once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -33,21 +33,17 @@ REFUSAL_LIFE: Final = timedelta(minutes=30)
 """A secret that was refused is not shown again sooner while there is another to try."""
 
 
-class _Stored(NamedTuple):
-    """A registration of the store; ``client`` is None while its secrets have never been opened here."""
-
-    row: StoredClient
-    client: Client | None
+_Stored = tuple[StoredClient, Client | None]
+"""A registration of the store, and the client it makes; None while its secrets have never been opened here."""
 
 
-@dataclass(slots=True)
 class _Roll:
     """How the secrets of one registration fare in this process."""
 
-    configured: Client
-    in_use: Client
-    refused: list[tuple[Secret, float]]
-    """What the provider would not have, and until when that counts."""
+    def __init__(self, configured: Client) -> None:
+        self.configured = self.in_use = configured
+        self.refused: list[tuple[Secret, float]] = []
+        """What the provider would not have, and until when that counts."""
 
 
 class ClientRegistry:
@@ -111,16 +107,16 @@ class ClientRegistry:
     def _current(self, row: StoredClient) -> _Stored:
         """Return a registration as it stands now; when it cannot be opened, as it stood before."""
         known = self._stored.get(row.id)
-        if known is not None and known.client is not None and known.row.version == row.version:
+        if known is not None and known[1] is not None and known[0].version == row.version:
             return known
         subject = f"{row.provider} {row.client_id}"
         try:
             client = opened(self._keyring, row)
         except VaultError as error:
             self._tell(subject, type(error).__name__)
-            return known or _Stored(row, None)
+            return known or (row, None)
         self._tell(subject, "")
-        return _Stored(row, client)
+        return row, client
 
     def _tell(self, subject: str, trouble: str) -> None:
         """Say once that something cannot be had, and once that it can be had again."""
@@ -139,7 +135,7 @@ class ClientRegistry:
 
     def _put_together(self) -> None:
         known = {provider.name: self._merged(provider) for provider in self._files.every()}
-        for name in sorted({each.row.provider for each in self._stored.values()} - known.keys()):
+        for name in sorted({row.provider for row, _ in self._stored.values()} - known.keys()):
             if self._told.get(f"provider {name}") is None:
                 self._told[f"provider {name}"] = ""
                 log.warning("clients.unknown_provider", provider=name)
@@ -148,15 +144,15 @@ class ClientRegistry:
 
     def _merged(self, provider: Provider) -> Provider:
         """Return a provider with all its registrations; one in the environment is the current one, else the newest."""
-        stored = [each for each in self._stored.values() if each.row.provider == provider.name]
-        newest_first = sorted(stored, key=lambda each: -each.row.generation)
+        stored = [(row, client) for row, client in self._stored.values() if row.provider == provider.name]
+        stored.sort(key=lambda each: -each[0].generation)
         found: dict[str, Client] = {} if provider.client is None else {provider.client.client_id: provider.client}
-        for each in newest_first:
-            if each.client is not None:
-                before = found.get(each.row.client_id)
-                found[each.row.client_id] = each.client if before is None else _both(before, each.client)
+        for _, client in stored:
+            if client is not None:
+                before = found.get(client.client_id)
+                found[client.client_id] = client if before is None else _both(before, client)
         as_each = [replace(provider, client=self._in_use(provider.name, client)) for client in found.values()]
-        locked = frozenset(each.row.client_id for each in newest_first) - found.keys()
+        locked = frozenset(row.client_id for row, _ in stored) - found.keys()
         if not as_each:
             return replace(provider, locked=locked)
         return replace(as_each[0], former=tuple(replace(each, locked=locked) for each in as_each[1:]), locked=locked)
@@ -164,7 +160,7 @@ class ClientRegistry:
     def _in_use(self, name: str, configured: Client) -> Client:
         roll = self._rolls.get((name, configured.client_id))
         if roll is None or roll.configured != configured:
-            roll = self._rolls[name, configured.client_id] = _Roll(configured, configured, [])
+            roll = self._rolls[name, configured.client_id] = _Roll(configured)
         return roll.in_use
 
     # -------------------------------------------------------------------------------------------------------- refusals

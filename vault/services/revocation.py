@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple
 
 from vault import policy
 from vault.claims import Revocation
@@ -13,7 +12,6 @@ from vault.errors import CannotOpen, KeyUnavailable, UnknownProvider
 from vault.keyring import Keyring
 from vault.outcome import Exchange, Misconfigured
 from vault.ports import RevocationStore
-from vault.provider import Provider
 from vault.secret import Secret
 
 BATCH = 100
@@ -22,11 +20,6 @@ TRIES = 20
 """Then it is given up, which the audit says: the tokens end by themselves at the provider."""
 POLL = timedelta(milliseconds=100)
 REFRESH_TOKEN = "refresh_token"  # the name of a field
-
-
-class _Sent(NamedTuple):
-    revocation: Revocation
-    provider: Provider
 
 
 class Revoking:
@@ -65,20 +58,19 @@ class Revoking:
         except KeyUnavailable:  # of one tenant or owner; the others' are not to wait for it
             return self._later(revocation)
         deadline = policy.timing(self._tools.policy, provider).deadline
-        request = self._tools.endpoint.revoke_request(provider, token, _Sent(revocation, provider), deadline)
+        request = self._tools.endpoint.revoke_request(provider, token, (provider, revocation), deadline)
         if request is None:
             return self._end(revocation, "provider_has_no_endpoint")
         self._tools.transport.start(request)
         return 0
 
     def _finish(self, exchange: Exchange) -> int:
-        sent = exchange.tag
-        assert isinstance(sent, _Sent)  # the tag is what _start gave
-        revocation = sent.revocation
+        assert isinstance(exchange.tag, tuple)  # the tag is what _start gave
+        provider, revocation = exchange.tag
         if exchange.status in (200, 204):
             return self._end(revocation, "revoked")
-        outcome = self._tools.endpoint.read(sent.provider, exchange)
-        if isinstance(outcome, Misconfigured) and outcome.of_client and self._tools.providers.refused(sent.provider):
+        outcome = self._tools.endpoint.read(provider, exchange)
+        if isinstance(outcome, Misconfigured) and outcome.of_client and self._tools.providers.refused(provider):
             return self._later(revocation)
         if exchange.status in (400, 404):
             return self._end(revocation, "unknown_to_provider")
