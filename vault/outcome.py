@@ -60,9 +60,9 @@ class Throttled(NamedTuple):
 
 
 CLIENT_CODES = frozenset(
-    {"invalid_client", "unauthorized_client", "incorrect_client_credentials", "invalid_request", "no_code"}
+    {"invalid_client", "unauthorized_client", "incorrect_client_credentials", "bad_client_secret", "no_code"}
 )
-"""What providers say to a wrong client secret (RFC 6749, section 5.2; GitHub's own word; no word beside a 401)."""
+"""What providers say to a wrong client secret (RFC 6749, section 5.2; GitHub, Slack; no word, beside a 401)."""
 
 
 class Misconfigured(NamedTuple):

@@ -29,7 +29,7 @@ from vault.outcome import (
 from vault.provider import Provider
 from vault.secret import Secret
 
-OPERATOR_CODES = CLIENT_CODES - {"no_code"} | frozenset({"unsupported_grant_type", "invalid_scope"})
+OPERATOR_CODES = CLIENT_CODES - {"no_code"} | frozenset({"unsupported_grant_type", "invalid_request", "invalid_scope"})
 STEP_CODES = frozenset({"interaction_required", "login_required", "consent_required", "insufficient_scope"})
 PASSING_CODES = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 OPERATOR_FAILURES = frozenset({"certificate", "refused_uri"})
