@@ -140,6 +140,10 @@ NEEDS_SETTINGS = [
     ("kek", "list"),
     ("kek", "set", "umbra", "local:{home}/umbra.json"),
     ("kek", "remove", "umbra"),
+    ("client", "list"),
+    ("client", "set", "spotify", "ours", "--public"),
+    ("client", "end-roll", "spotify", "ours"),
+    ("client", "remove", "spotify", "ours"),
     ("cleanup",),
     ("migrate", os.devnull, "--format", "jsonl", "--map", "owner=o", "--map", "refresh_token=r", "--set", "provider=p"),
 ]
@@ -161,7 +165,7 @@ def _filled(words: tuple[str, ...], home: Path) -> list[str]:
 
 def test_every_command_is_tried_below() -> None:
     for command in COMMANDS:
-        is_group = command in ((), ("db",), ("kek",), ("keyring",))
+        is_group = command in ((), ("client",), ("db",), ("kek",), ("keyring",))
         assert is_group or any(words[: len(command)] == command for words in COMMAND_LINES), command
 
 

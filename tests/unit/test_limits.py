@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.support.fake_keys import Clock
 from vault.limits import FIRST_PAUSE_S, LONGEST_PAUSE_S, OPERATOR_PAUSE_S, TRIP_AFTER, LocalGate
-from vault.provider import Provider
+from vault.provider import Client, Provider
+from vault.secret import Secret
 
 FREE = Provider("free", "", "", max_in_flight=64)
 SLOW = Provider("slow", "", "", rate_per_second=10.0)
 RARE = Provider("rare", "", "", rate_per_second=0.1)
+OURS = Provider("ours", "", "", max_in_flight=64, rate_per_second=10.0, client=Client("a", Secret("s"), Secret("t")))
+OTHER = replace(OURS, client=Client("b", Secret("u")))
 
 
 @pytest.fixture
@@ -183,3 +187,54 @@ def test_the_provider_s_own_word_makes_the_pause_longer_never_shorter(gate: Loca
 def test_one_provider_s_bad_day_is_nobody_else_s(gate: LocalGate) -> None:
     open_breaker(gate)
     assert gate.room(SLOW) == 10
+
+
+# ------------------------------------------------------------------------------------------------------- registrations
+
+
+def test_a_registration_that_is_refused_is_not_held_against_another(gate: LocalGate, clock: Clock) -> None:
+    gate.failed(OTHER, operator=True, retry_after=None)
+    assert gate.room(OTHER) == 0
+    assert gate.room(OURS) == 10
+    gate.succeeded(OURS)
+    assert gate.room(OTHER) == 0
+
+
+def test_registrations_share_the_rate_of_their_provider(gate: LocalGate) -> None:
+    gate.take(OURS, 6)
+    assert gate.room(OTHER) == 4
+
+
+def test_a_refusal_is_forgotten_with_the_secrets_it_was_about(gate: LocalGate) -> None:
+    gate.failed(OURS, operator=True, retry_after=None)
+    turned = replace(OURS, client=Client("a", Secret("t"), Secret("s")))
+    assert gate.room(turned) == 0, "the same two, the other one first"
+    gate.failed(turned, operator=True, retry_after=None)
+    assert gate.room(OURS) == 0
+    assert gate.room(replace(OURS, client=Client("a", Secret("new"), Secret("s")))) == 10
+
+
+def test_a_bad_time_is_not_forgotten_with_a_secret(gate: LocalGate) -> None:
+    fail(gate, TRIP_AFTER, OURS)
+    assert gate.room(replace(OURS, client=Client("a", Secret("new")))) == 0
+
+
+def test_a_pause_is_told_while_there_is_no_room_and_five_minutes_at_most(gate: LocalGate, clock: Clock) -> None:
+    assert gate.pause(FREE) == timedelta(0)
+    open_breaker(gate)
+    assert gate.pause(FREE) == timedelta(seconds=FIRST_PAUSE_S)
+    clock.pass_by(FIRST_PAUSE_S)
+    assert (gate.pause(FREE), gate.room(FREE)) == (timedelta(0), 1)
+    gate.take(FREE, 1)
+    assert gate.pause(FREE) > timedelta(0)
+    gate.failed(OURS, operator=True, retry_after=None)
+    assert gate.pause(OURS) == timedelta(minutes=5)
+
+
+def test_a_probe_that_said_nothing_lets_another_go_at_once(gate: LocalGate, clock: Clock) -> None:
+    open_breaker(gate)
+    clock.pass_by(FIRST_PAUSE_S + 0.1)
+    gate.take(FREE, 1)
+    assert gate.room(FREE) == 0
+    gate.spared(FREE)
+    assert gate.room(FREE) == 1

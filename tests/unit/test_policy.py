@@ -451,6 +451,28 @@ def test_what_could_not_be_prepared_harms_no_grant() -> None:
     )
 
 
+@pytest.mark.parametrize("doubted", [None, NOW - MINUTE])
+def test_a_refused_secret_is_tried_anew_soon_and_nothing_was_spent(doubted: datetime | None) -> None:
+    taken = claim(doubt_since=doubted)
+    verdict = policy.after_refused_secret(POLICY, PLAIN, taken, "invalid_client", NOW, 0.5)
+    assert verdict.wait == policy.backoff(POLICY, 1, 0.5)
+    assert (verdict.reason, verdict.failures, verdict.unspent, verdict.conclusive) == ("invalid_client", 1, True, False)
+    assert verdict.status is (Status.ACTIVE if doubted is None else Status.IN_DOUBT)
+    in_window = provider(Rotation.GRACE, MINUTE)
+    soon = policy.after_refused_secret(POLICY, in_window, claim(doubt_since=NOW, failures=9), "no_code", NOW, 1.0)
+    assert soon.wait is not None
+    assert policy.replay_is_safe(in_window, NOW, NOW + soon.wait, POLICY.deadline)
+
+
+def test_a_claim_is_held_back_as_if_it_had_not_been_taken_and_within_its_window() -> None:
+    taken = claim(status=Status.IN_DOUBT, reason="reset", failures=3, doubt_since=NOW)
+    verdict = policy.held_back(POLICY, PLAIN, taken, NOW, 5 * MINUTE)
+    assert verdict == policy.give_back(taken)._replace(wait=5 * MINUTE)
+    in_window = policy.held_back(POLICY, provider(Rotation.GRACE, MINUTE), taken, NOW, 5 * MINUTE)
+    assert in_window.wait is not None
+    assert in_window.wait < MINUTE
+
+
 def test_another_client_s_rejection_waits_for_the_operator() -> None:
     verdict = policy.other_client(POLICY, claim())
     assert (verdict.status, verdict.reason, verdict.wait) == (Status.ACTIVE, "client_changed", timedelta(minutes=30))

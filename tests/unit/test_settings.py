@@ -293,6 +293,26 @@ def test_clients_are_found_by_the_name_of_their_provider() -> None:
     assert settings.clients["my_corp"].client_secret is None
 
 
+def test_the_secret_before_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    (tmp_path / "former").write_text("swordfish\n")
+    named = {**REQUIRED, "VAULT_CLIENT_MY_CORP_ID": "m", "VAULT_CLIENT_MY_CORP_SECRET": "open-sesame"}
+    for how, value in (("", "swordfish"), ("_FILE", str(tmp_path / "former"))):
+        settings = load({**named, f"VAULT_CLIENT_MY_CORP_SECRET_FORMER{how}": value})
+        assert set(settings.clients) == {"my_corp"}
+        assert settings.clients["my_corp"].other_secret == Secret("swordfish")
+        assert "swordfish" not in repr(settings.clients)
+    assert load(named).clients["my_corp"].other_secret is None
+
+
+def test_a_secret_before_none_is_a_problem() -> None:
+    found = problem({"VAULT_CLIENT_GOOGLE_ID": "g", "VAULT_CLIENT_GOOGLE_SECRET_FORMER": "open-sesame"})
+    assert found == "VAULT_CLIENT_GOOGLE_SECRET: is required beside SECRET_FORMER"
+
+
+def test_no_tenant_is_called_what_stands_for_all() -> None:
+    assert problem({"VAULT_TENANT": "*"}).startswith("VAULT_TENANT: ")
+
+
 def test_a_secret_without_an_id_is_a_problem() -> None:
     assert problem({"VAULT_CLIENT_GOOGLE_SECRET": "open-sesame"}).startswith("VAULT_CLIENT_GOOGLE_ID: ")
 

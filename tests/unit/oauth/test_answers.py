@@ -108,6 +108,8 @@ OPERATOR: list[tuple[int, object, Outcome]] = [
     (400, {"error": "invalid_request"}, Misconfigured("invalid_request")),
     (400, {"error": "invalid_scope"}, Misconfigured("invalid_scope")),
     (401, {}, Misconfigured("no_code")),
+    (200, {"error": "incorrect_client_credentials"}, Misconfigured("incorrect_client_credentials")),
+    (200, {"ok": False, "error": "bad_client_secret"}, Misconfigured("bad_client_secret")),
     (301, b"", Misconfigured("redirected")),
     (302, {"access_token": "at"}, Misconfigured("redirected")),
     (308, b"", Misconfigured("redirected")),
@@ -385,3 +387,14 @@ def test_a_code_from_outside_is_fit_for_a_log_and_a_column(code: str) -> None:
     assert word.isascii()
     assert word.isprintable()
     assert " " not in word
+
+
+@pytest.mark.parametrize(
+    ("code", "of_client"),
+    [
+        ("invalid_client", True), ("unauthorized_client", True), ("no_code", True), ("bad_client_secret", True),
+        ("invalid_request", False), ("invalid_scope", False), ("redirected", False), ("certificate", False),
+    ],
+)  # fmt: skip
+def test_only_some_refusals_may_be_about_the_secret(code: str, of_client: bool) -> None:
+    assert Misconfigured(code).of_client is of_client

@@ -195,12 +195,15 @@ def test_a_code_that_was_used_is_refused(provider: Provider) -> None:
 def test_a_verifier_of_somebody_else_s_is_refused(provider: Provider) -> None:
     refusal = refused(provider, agreed(provider), verifier="x" * 43)
     assert refusal.reason == "exchange_refused"
+    assert not refusal.client_refused
 
 
 def test_a_client_that_is_not_known_is_refused(simulator: Simulator, provider: Provider) -> None:
     code = agreed(provider)
     simulator.configure("acme", invalid_client=True)
-    assert "invalid_client" in str(refused(provider, code))
+    refusal = refused(provider, code)
+    assert "invalid_client" in str(refusal)
+    assert refusal.client_refused
 
 
 def test_an_error_that_comes_with_200_is_an_error(simulator: Simulator, provider: Provider) -> None:
