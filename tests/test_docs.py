@@ -63,7 +63,9 @@ def test_the_api_page_names_every_public_name() -> None:
     assert set(vault.__all__) - named == set()
 
 
-@pytest.mark.parametrize("face", [vault.Vault, vault.Maintenance, vault.Keys], ids=lambda face: str(face.__name__))
+@pytest.mark.parametrize(
+    "face", [vault.Vault, vault.Maintenance, vault.Keys, vault.Clients], ids=lambda face: str(face.__name__)
+)
 def test_the_api_page_names_every_method(face: type) -> None:
     """So does every method of a face; and no other."""
     row = next(line for line in _read("docs/api.md").splitlines() if line.startswith(f"| `{face.__name__}` |"))

@@ -233,7 +233,7 @@ def after_refused_secret(
     policy: RefreshPolicy, provider: Provider, claim: Claim, code: str, now: datetime, share: float
 ) -> Verdict:
     """End a claim whose POST showed a client secret that was refused, another one being at hand: soon again."""
-    return _postpone(claim, code, _in_window(policy, provider, claim, now, backoff(policy, claim.failures + 1, share)))
+    return _postpone(claim, code, _in_window(policy, provider, claim, now, backoff(policy, 1, share)))
 
 
 def other_client(policy: RefreshPolicy, claim: Claim) -> Verdict:

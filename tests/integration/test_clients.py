@@ -21,6 +21,7 @@ from vault import (
     ConfigurationError,
     ConnectRefused,
     DestructionRefused,
+    KeyUnavailable,
     Maintenance,
     Secret,
     Settings,
@@ -363,7 +364,7 @@ def test_without_the_kms_a_process_goes_on_with_what_it_knows_and_a_new_one_asks
             assert cold.refresh_scan(timedelta(seconds=1)).claimed == 0
     [told] = [e for e in logs if e["event"] == "clients.unavailable"]
     assert (told["what"], told["error"]) == (f"acme {OURS}", "KeyUnavailable")
-    with pytest.raises(ConfigurationError, match="evergrant client set"):
+    with pytest.raises(KeyUnavailable, match="client secret at acme"):
         house.another_vault().begin("acme", owner="otto")
     (house.home / "hidden.json").rename(keyring)
 
@@ -460,6 +461,11 @@ def test_two_new_registrations_at_once_become_two_generations(house: Home) -> No
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_without_any_registration_it_is_said_where_one_is_set(build: Callable[..., Home]) -> None:
+    with pytest.raises(ConfigurationError, match=r"VAULT_CLIENT_ACME_ID.*evergrant client set"):
+        build().vault.begin("acme", owner="olga")
 
 
 def test_what_cannot_be_a_registration_is_refused(house: Home) -> None:

@@ -459,6 +459,8 @@ def test_a_refused_secret_is_tried_anew_soon_and_nothing_was_spent(doubted: date
     assert (verdict.reason, verdict.failures, verdict.unspent, verdict.conclusive) == ("invalid_client", 1, True, False)
     assert verdict.status is (Status.ACTIVE if doubted is None else Status.IN_DOUBT)
     in_window = provider(Rotation.GRACE, MINUTE)
+    often = policy.after_refused_secret(POLICY, PLAIN, claim(failures=99), "invalid_client", NOW, 1.0)
+    assert often.wait == POLICY.base
     soon = policy.after_refused_secret(POLICY, in_window, claim(doubt_since=NOW, failures=9), "no_code", NOW, 1.0)
     assert soon.wait is not None
     assert policy.replay_is_safe(in_window, NOW, NOW + soon.wait, POLICY.deadline)

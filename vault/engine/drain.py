@@ -199,7 +199,7 @@ class Drain:
                 self._put(Adoption(claim), "adopted")
             elif decision.verdict is not None:
                 self._conclude(provider, decision.verdict, "waited")
-            elif claim.client_id in provider.locked:
+            elif provider.client is None or claim.client_id in provider.locked:
                 self._put(self._unprepared(claim, "client_secret_unavailable"), "unprepared")
             else:
                 wanted.append((claim, provider))

@@ -15,7 +15,7 @@ import structlog
 from vault import policy
 from vault.engine.sealing import METADATA, Sealer, read, share_of, written
 from vault.envelope import context, open_envelope, seal
-from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, UnknownConnection
+from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, KeyUnavailable, UnknownConnection
 from vault.jobs import Refresh
 from vault.keyring import Keyring
 from vault.model import Answer, Connection, Status
@@ -303,9 +303,12 @@ class Connecting:
 
 
 def _client(provider: Provider) -> Client:
+    if provider.client is None and provider.locked:
+        key_id = f"of our client secret at {provider.name}"
+        raise KeyUnavailable(key_id, "the registration in the store cannot be opened", transient=True)
     if provider.client is None:
         name = f"VAULT_CLIENT_{provider.name.upper()}_ID"
-        missing = f"{name} is not set, and the store has no registration that can be used ('evergrant client set')"
+        missing = f"{name} is not set, and the store has no registration ('evergrant client set')"
         raise ConfigurationError([f"{missing}: {provider.name} does not know who is asking"])
     return provider.client
 

@@ -46,7 +46,7 @@ class Revoking:
             provider = self._tools.providers.get(revocation.provider)
             if revocation.client_id is not None:
                 provider = provider.asking_as(revocation.client_id)
-            if revocation.client_id in provider.locked:
+            if provider.client is None or revocation.client_id in provider.locked:
                 return self._later(revocation)
             key = self._keyring.opening_key(revocation.data_key_id)
             bound = context(revocation.tenant, revocation.connection_id, REFRESH_TOKEN)

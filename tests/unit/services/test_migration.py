@@ -114,17 +114,18 @@ def test_one_row_in_trouble_is_no_trouble_of_another() -> None:
             "i": {**fine, "refresh_token": "refused"}, "j": {**fine, "refresh_token": "sealed:two\nlines"},
             "k": {**fine, "owner": "nul\0"}, "l": {**fine, "owner": "x" * 3000}, "m": {**fine, "connected_at": -5},
             "n": {**fine, "refresh_token": None}, "o": {**fine, "provider": ""}, "p": fine, "q": fine,
+            "r": {**fine, "tenant": "*"},
         },
         open_value=sealed,
     )  # fmt: skip
     move.target.refuses = {"q"}
     done = run(move, batch=4)
-    assert numbers(done) == (17, 2, 0, 1, 14, 2, 0)
+    assert numbers(done) == (18, 2, 0, 1, 15, 2, 0)
     assert {reason: trouble.keys for reason, trouble in done.errors.items()} == {
         "no_owner": ("b",), "unknown_provider": ("c",), "no_client": ("d",), "unreadable_expiry": ("e",),
         "unreadable_scopes": ("f",), "unreadable_labels": ("g",), "cannot_open": ("h",), "key_refused": ("i",),
         "not_a_token": ("j",), "not_text": ("k",), "too_long": ("l",), "unreadable_connected_at": ("m",),
-        "no_provider": ("o",), "refused_by_database": ("q",),
+        "no_provider": ("o",), "refused_by_database": ("q",), "no_tenant": ("r",),
     }  # fmt: skip
 
 
