@@ -1,10 +1,16 @@
-"""Between a registration at rest and the client it makes: its secrets, opened and sealed."""
+"""Between a registration at rest and the client it makes: its secrets, opened and sealed.
+
+The provider and the client id are sealed in with each secret, and must be those of the row it is found in: whoever can
+write to the database could otherwise have it shown to another provider.
+"""
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 from vault.envelope import context, open_envelope, seal
+from vault.errors import CannotOpen
 from vault.keyring import Keyring
 from vault.model import SYSTEM
 from vault.ports import StoredClient
@@ -24,7 +30,10 @@ def opened(keyring: Keyring, row: StoredClient) -> Client:
         if envelope is None:
             return None
         key = keyring.opening_key(row.data_key_id)
-        return Secret(open_envelope(key, envelope, context(SYSTEM, row.id, field), row.version).decode())
+        *whose, text = json.loads(open_envelope(key, envelope, context(SYSTEM, row.id, field), row.version))
+        if whose != [row.provider, row.client_id]:
+            raise CannotOpen
+        return Secret(text)
 
     return Client(row.client_id, secret(CLIENT_SECRET, row.secret_envelope), secret(OTHER_SECRET, row.other_envelope))
 
@@ -36,7 +45,8 @@ def sealed(keyring: Keyring, row: StoredClient, client: Client) -> StoredClient:
     def envelope(field: str, secret: Secret | None) -> bytes | None:
         if secret is None:
             return None
-        return seal(key, secret.reveal().encode(), context(SYSTEM, row.id, field), row.version)
+        text = json.dumps([row.provider, row.client_id, secret.reveal()]).encode()
+        return seal(key, text, context(SYSTEM, row.id, field), row.version)
 
     return row._replace(
         data_key_id=key.id,
