@@ -22,7 +22,9 @@ from vault.services.migration import Migrating
 from vault.sources.rows import source_row
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-FIELDS = ("owner", "provider", "refresh_token", "access_token", "expires_at", "scopes", "connected_at", "labels")
+FIELDS = (
+    "tenant", "owner", "provider", "refresh_token", "access_token", "expires_at", "scopes", "connected_at", "labels"
+)  # fmt: skip
 COLUMNS = ColumnMap({name: name for name in FIELDS}, {})
 ACME = Provider(
     "acme", "https://a/authorize", "https://a/token", client=Client("evergrant", None), grant_life=timedelta(days=90)
@@ -82,7 +84,9 @@ class FakeSource:
     def batch(self, after: str | None, limit: int) -> Sequence[SourceRow]:
         self._life.call()
         keys = sorted(key for key in self.rows if after is None or key > after)[:limit]
-        return [source_row(COLUMNS, key, key, dict(self.rows[key]), self._tokens(key)) for key in keys]
+        return [
+            source_row(COLUMNS, key, key, {"tenant": "default", **self.rows[key]}, self._tokens(key)) for key in keys
+        ]
 
     def clear(self, rows: Sequence[SourceRow]) -> frozenset[str]:
         self._life.call()
