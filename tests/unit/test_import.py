@@ -22,11 +22,13 @@ print(" ".join(name for name in sys.modules if name not in ours and not name.sta
 
 WATCHED = """
 import importlib, json, sys, time
+started = time.process_time()
 for name in sys.argv[1:]:
     try:
         importlib.import_module(name)
     except ImportError:
         pass
+theirs = time.process_time() - started
 seen = []
 def watch(event, arguments):
     if event.startswith(("socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.system")):
@@ -42,8 +44,11 @@ seconds = time.process_time() - begun
 import threading
 threads = [thread.name for thread in threading.enumerate()]
 late = sorted(name for name in set(sys.modules) - before if name.split(".")[0] != "vault")
-print(json.dumps({"seen": seen, "seconds": seconds, "threads": threads, "late": late}))
+print(json.dumps({"seen": seen, "seconds": seconds, "theirs": theirs, "threads": threads, "late": late}))
 """
+
+THEIRS_WHEN_CALM = 0.65
+"""Seconds that importing what others wrote takes on the machine the promise was measured on."""
 
 
 def run(code: str, *arguments: str) -> str:
@@ -79,9 +84,10 @@ def test_importing_with_everything_it_needs_reaches_out_to_nobody() -> None:
 
 
 def test_importing_costs_under_150_ms_beyond_what_others_cost(third_parties: list[str]) -> None:
-    """The best of several runs, in processor time: what it costs when nothing else gets in its way."""
-    runs = [watched(third_parties)["seconds"] for _ in range(3)]
-    assert min(runs) < 0.150, runs
+    """In processor time of a machine on which the others cost what they cost on a calm one: this one may be busy."""
+    runs = [watched(third_parties) for _ in range(3)]
+    calm = [run["seconds"] * THEIRS_WHEN_CALM / run["theirs"] for run in runs]
+    assert min(calm) < 0.150, runs
 
 
 @pytest.mark.parametrize("heavy", ["celery", "kombu", "alembic", "flower", "boto3", "azure", "hvac"])
