@@ -12,6 +12,7 @@ from vault.errors import (
     ConfigurationError,
     ConnectRefused,
     DestructionRefused,
+    InvalidCredential,
     KeyUnavailable,
     MigrationBusy,
     QueueUnavailable,
@@ -23,11 +24,13 @@ from vault.errors import (
     TokenUnavailable,
     UnknownClient,
     UnknownConnection,
+    UnknownCredential,
     UnknownProvider,
     VaultError,
+    VersionConflict,
 )
 from vault.exposition import metrics_text, serve_metrics
-from vault.facade import Clients, Keys, Maintenance, Vault
+from vault.facade import BasicAuth, ClientCertificate, Clients, Keys, Maintenance, Vault
 from vault.jobs import (
     LANES,
     Cleanup,
@@ -42,7 +45,7 @@ from vault.jobs import (
 )
 from vault.migration.plan import Migration
 from vault.migration.summary import MigrationSummary
-from vault.model import Connection, Status, Token
+from vault.model import Connection, Credential, CredentialValue, CredentialVersion, Status, Token
 from vault.ports import OpenAudit, Retired, Shredded, TenantKek
 from vault.secret import Secret
 from vault.services.clients import RegisteredClient
@@ -53,16 +56,22 @@ from vault.settings import Settings
 
 __all__ = [
     "LANES",
+    "BasicAuth",
     "CannotOpen",
     "Cleanup",
+    "ClientCertificate",
     "Clients",
     "ConfigurationError",
     "ConnectRefused",
     "ConnectStart",
     "Connection",
+    "Credential",
+    "CredentialValue",
+    "CredentialVersion",
     "DestructionRefused",
     "Health",
     "HealthCheck",
+    "InvalidCredential",
     "Job",
     "KeyCount",
     "KeyUnavailable",
@@ -98,9 +107,11 @@ __all__ = [
     "TokenUnavailable",
     "UnknownClient",
     "UnknownConnection",
+    "UnknownCredential",
     "UnknownProvider",
     "Vault",
     "VaultError",
+    "VersionConflict",
     "metrics_text",
     "serve_metrics",
 ]

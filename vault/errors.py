@@ -6,6 +6,9 @@ VaultError
 ├── UnknownConnection
 ├── UnknownProvider
 ├── UnknownClient
+├── UnknownCredential
+├── InvalidCredential
+├── VersionConflict
 ├── TokenUnavailable
 │   ├── RefreshPending
 │   └── ReconnectRequired
@@ -81,6 +84,31 @@ class UnknownClient(VaultError):
         super().__init__(
             f"the store holds no registration {client_id[:128]!r} at {provider[:64]}: see 'evergrant client list'"
         )
+
+
+class UnknownCredential(VaultError):
+    """No credential of this tenant has that id, or not in the state that the call needs."""
+
+    def __init__(self, credential_id: object, state: str = "") -> None:
+        self.credential_id = str(credential_id)[:64]
+        wanted = f" that is {state}" if state else ""
+        super().__init__(f"no credential {self.credential_id!r}{wanted} in this tenant: check the id")
+
+
+class InvalidCredential(VaultError):
+    """A value is not what it is said to be; ``problem`` says why, never what it was."""
+
+    def __init__(self, kind: str, problem: str) -> None:
+        self.kind, self.problem = str(kind), problem
+        super().__init__(f"not a {str(kind).replace('_', ' ')}: {problem}")
+
+
+class VersionConflict(VaultError):
+    """The credential is at another version than the caller has seen: read it again, and decide again."""
+
+    def __init__(self, credential_id: object, expected: int, found: int) -> None:
+        self.credential_id, self.expected, self.found = str(credential_id), expected, found
+        super().__init__(f"credential {credential_id} is at version {found}, not {expected}: read it again")
 
 
 class TokenUnavailable(VaultError):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from vault.errors import ConfigurationError
@@ -81,6 +81,68 @@ class Token(NamedTuple):
         """Return the header that presents this token (RFC 6750, section 2.1)."""
         scheme = "Bearer" if self.token_type.lower() == "bearer" else self.token_type
         return {"Authorization": f"{scheme} {self.access_token.reveal()}"}
+
+
+class Credential(NamedTuple):
+    """A credential without its value. Instants are aware UTC."""
+
+    id: UUID
+    tenant: str
+    owner: str
+    """Empty: the whole tenant's."""
+    provider: str
+    """Empty: of no provider in particular."""
+    connection_id: UUID | None
+    kind: str
+    name: str
+    tags: Mapping[str, str]
+    policy: Mapping[str, Any]
+    """Its own numbers, which override every rule."""
+    state: str
+    """``active``, ``deleted`` (it can be brought back until ``purge_at``), ``destroyed``."""
+    version: int
+    latest: int
+    """The highest number ever given to a version."""
+    facts: Mapping[str, str]
+    """What may be shown of the value: a certificate's subject, the style of a webhook secret."""
+    created_at: datetime
+    rotated_at: datetime
+    expires_at: datetime | None
+    rotate_at: datetime | None
+    """When its policy wants a new value."""
+    warn_at: datetime | None
+    deleted_at: datetime | None
+    purge_at: datetime | None
+
+    @property
+    def export_name(self) -> str:
+        """The name under which other secret stores would hold it."""
+        return f"integration-{self.tenant}-{self.provider}-{self.kind}-{self.connection_id or self.id}"
+
+
+class CredentialVersion(NamedTuple):
+    """One version of a credential, without its value."""
+
+    version: int
+    stage: str
+    """``pending``, ``current``, ``previous``, ``retired``, ``destroyed``."""
+    fingerprint: str | None
+    """Keyed: tells whether two values of one credential are equal, and nothing else."""
+    facts: Mapping[str, str]
+    expires_at: datetime | None
+    created_at: datetime | None
+    current_at: datetime | None
+    replaced_at: datetime | None
+    serves_until: datetime | None
+    """Of the previous version: until when it is meant to go on working."""
+
+
+class CredentialValue(NamedTuple):
+    """What ``vault.credential()`` answers."""
+
+    credential: Credential
+    version: CredentialVersion
+    value: Secret
 
 
 class SealedToken(NamedTuple):

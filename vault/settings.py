@@ -122,6 +122,8 @@ class Settings(BaseModel):
     """Tenant this process acts for."""
     providers: Words = ()
     """Files that add or override providers, comma-separated."""
+    policies: Words = ()
+    """Files with rules that override how long credentials may serve, comma-separated."""
     migrations: Words = ()
     """Files that name migrations out of other systems, for workers and `evergrant migrate`; comma-separated."""
     insecure_hosts: Words = ()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from vault import settings as settings_module
 from vault.errors import TokenUnavailable
+from vault.facade.credentials import CredentialCalls
 from vault.facade.ids import read_id
 from vault.jobs import Refresh
 from vault.model import Connection, Token, checked_tenant
@@ -19,7 +20,7 @@ from vault.wiring import Wiring
 MIN_TTL = timedelta(minutes=1)
 
 
-class Vault:
+class Vault(CredentialCalls):
     """Tokens of connected accounts, for web apps. One per process; thread-safe; the first call connects, not this."""
 
     def __init__(self, settings: Settings) -> None:
@@ -31,6 +32,7 @@ class Vault:
         self._access = wiring.access(tenant)
         self._connecting = wiring.connecting(tenant)
         self._strings = wiring.keys.strings(tenant)
+        self._keeping = wiring.keeping(tenant)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:

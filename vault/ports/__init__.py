@@ -5,6 +5,7 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 
 from vault.ports.clients import ClientStore, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
+from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, StoredCredential, Wanted
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
 from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
 from vault.ports.migration import (
@@ -32,14 +33,18 @@ from vault.ports.upkeep import CleanupStore, RevocationStore
 __all__ = [
     "Adopted",
     "Adoption",
+    "Change",
     "CleanupStore",
     "ClientStore",
     "CodeExchange",
     "ConnectAttempt",
     "ConnectionStore",
+    "CredentialStore",
     "DataKeyRotationStore",
+    "Dates",
     "DestructionStore",
     "Doorbell",
+    "Found",
     "Gate",
     "Keks",
     "KeyAuditStore",
@@ -60,12 +65,14 @@ __all__ = [
     "SealedMetadata",
     "SealedRow",
     "SealedValue",
+    "SealedVersion",
     "Shredded",
     "Source",
     "SourceRow",
     "Spool",
     "StoredClient",
     "StoredCount",
+    "StoredCredential",
     "StoredGrant",
     "TenantKek",
     "TenantKeks",
@@ -74,5 +81,6 @@ __all__ = [
     "TokenEndpoint",
     "TokenReader",
     "Transport",
+    "Wanted",
     "WrappedKey",
 ]

@@ -48,8 +48,8 @@ class PostgresDataKeys:
             here = after is not None and after.table == sealed.table.name
             begun = begun or here
             if begun and len(found) < limit:
-                key_id, subject = (after.data_key_id, after.subject) if after is not None and here else (_FIRST, _FIRST)
-                parameters = (key_id, key_id, subject, limit - len(found))
+                place = (after.data_key_id, after.subject, after.version) if after is not None and here else _START
+                parameters = (place[0], *place, limit - len(found))
                 rows = self._rows(_UNDER_REPLACED_KEYS[sealed.table.name], parameters)
                 found += [_replaced_row(sealed, row) for row in rows]
         return found
@@ -120,8 +120,8 @@ def _key_columns(alias: str) -> str:
 # --------------------------------------------------------------------------------------------------------- statements
 # A batch goes as arrays that we pack ourselves, and is one statement: row by row it took five times as long.
 
-_FIRST = UUID(int=0)
-"""Before the id of any row."""
+_START = (UUID(int=0), UUID(int=0), 0)
+"""Before any row."""
 
 _AGED_KEYS = f"""
 SELECT {_key_columns("k")} FROM evergrant.data_key k
@@ -183,8 +183,8 @@ SELECT {subject}, k.tenant, k.owner, k.provider, t.version, {_key_columns("k")},
   JOIN {table} t ON t.data_key_id = k.id
   LEFT JOIN evergrant.data_key n ON n.tenant = k.tenant AND n.owner = k.owner AND n.provider = k.provider
                                 AND n.purpose = k.purpose AND n.state = '{CURRENT}'
- WHERE k.state = 'previous' AND {columns[0]} IS NOT NULL AND k.id >= %b AND (k.id, {subject}) > (%b, %b)
- ORDER BY k.id, {subject} LIMIT %b
+ WHERE k.state = 'previous' AND {columns[0]} IS NOT NULL AND k.id >= %b AND (k.id, {subject}, t.version) > (%b, %b, %b)
+ ORDER BY k.id, {subject}, t.version LIMIT %b
 """.encode()
 
 

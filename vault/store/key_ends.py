@@ -12,6 +12,7 @@ from vault.model import SYSTEM
 from vault.ports import OpenAudit, Retired, SealedValue, Shredded
 from vault.store.audit import audit_row
 from vault.store.connections import forget
+from vault.store.credentials import destroy
 from vault.store.data_keys import unused
 from vault.store.engine import Database
 from vault.store.keys import DATA_KEY_COLUMNS
@@ -20,6 +21,7 @@ from vault.store.tables import (
     audit,
     connect_attempt,
     connection,
+    credential,
     data_key,
     oauth_grant,
     open_audit,
@@ -112,6 +114,7 @@ class PostgresKeyEnds:
             ).all()
             for connection_id in ids:
                 forget(transaction, connection_id, SHREDDED)
+            destroy(transaction, credential.c.tenant == tenant, credential.c.owner == owner)
             for table in (revocation, connect_attempt):
                 transaction.execute(table.delete().where(table.c.tenant == tenant, table.c.owner == owner))
             detail = {"owner": owner, "connections": len(ids), "data_keys": keys}
@@ -127,6 +130,7 @@ class PostgresKeyEnds:
             transaction.execute(audit.insert().values(audit_row(tenant, "key.shredded", None, detail)))
         keys = self._in_batches(_destroy_some_data_keys, tenant)
         connections = self._in_batches(_forget_some_connections, tenant)
+        self._in_batches(_destroy_some_credentials, tenant)
         with self._database.begin() as transaction:
             for table in (revocation, connect_attempt):
                 transaction.execute(table.delete().where(table.c.tenant == tenant))
@@ -161,6 +165,15 @@ def _forget_some_connections(transaction: sa.Connection, tenant: str) -> int:
     for connection_id in ids:
         forget(transaction, connection_id, SHREDDED)
     return len(ids)
+
+
+def _destroy_some_credentials(transaction: sa.Connection, tenant: str) -> int:
+    some = (
+        sa.select(credential.c.id)
+        .where(credential.c.tenant == tenant, credential.c.state != "destroyed")
+        .limit(SHREDS_A_TRANSACTION)
+    )
+    return len(destroy(transaction, credential.c.id.in_(some)))
 
 
 def _retired(table: sa.Table, before: datetime | None) -> list[Any]:

@@ -12,6 +12,7 @@ from vault.store.tables import (
     connect_attempt,
     connection,
     connection_metadata,
+    credential_version,
     oauth_client,
     oauth_grant,
     revocation,
@@ -54,6 +55,13 @@ SEALED: Final = (
         connection_metadata.c.connection_id,
     ),
     Sealed(oauth_client, _SECRETS, oauth_client.c.version, sa.literal(SYSTEM), oauth_client.c.id),
+    Sealed(
+        credential_version,
+        (("value", "envelope"),),
+        credential_version.c.version,
+        credential_version.c.tenant,
+        credential_version.c.credential_id,
+    ),
 )
 """Tables whose rows are re-sealed when their key is replaced; what lives for days only is waited for instead."""
 

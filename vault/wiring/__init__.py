@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from vault import policy
+from vault.credentials.rules import read_rules
 from vault.engine.moving import Prover, Reader
 from vault.engine.sealing import Sealer
 from vault.engine.tools import Tools
@@ -29,6 +30,7 @@ from vault.services.access import Access
 from vault.services.cleanup import Cleaning
 from vault.services.clients import Registering
 from vault.services.connect import Connecting
+from vault.services.credentials import Keeping
 from vault.services.health import HealthChecking
 from vault.services.migration import Migrating
 from vault.services.preflight import Preflight
@@ -40,6 +42,7 @@ from vault.sources import open_source
 from vault.spool import FileSpool
 from vault.store.clients import PostgresClients
 from vault.store.connections import PostgresConnections
+from vault.store.credentials import PostgresCredentials
 from vault.store.engine import Database
 from vault.store.migration import PostgresMigration, RecentKeys
 from vault.store.reads import PostgresTokens
@@ -62,6 +65,8 @@ class Wiring:
         self._connections = PostgresConnections(self.database)
         self.keys, self._clients = KeyWiring(settings, self.database), PostgresClients(self.database)
         self._providers = ClientRegistry(files, self._clients, self.keys.keyring, monotonic)
+        self._credentials = PostgresCredentials(self.database)
+        self._rules = read_rules([Path(file) for file in settings.policies])
         self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
@@ -166,6 +171,10 @@ class Wiring:
             redirect_uri=self._settings.redirect_uri, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
             monotonic=monotonic,
         )  # fmt: skip
+
+    def keeping(self, tenant: str) -> Keeping:
+        """Credentials of one tenant that are no grant's."""
+        return Keeping(tenant, self._credentials, self.keys.keyring, self._rules, new_id=uuid.uuid4)
 
     def close(self) -> None:
         """Let go of connections and files."""

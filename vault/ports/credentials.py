@@ -1,0 +1,151 @@
+"""Credentials at rest, and every version of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from vault.claims import DataKeyRecord
+
+
+class SealedVersion(NamedTuple):
+    """One version of a credential's value."""
+
+    credential_id: UUID
+    version: int
+    stage: str
+    """``pending``, ``current``, ``previous``, ``retired``, ``destroyed``."""
+    data_key_id: UUID | None
+    envelope: bytes | None
+    """None: destroyed."""
+    fp: bytes | None
+    """Keyed: tells whether two values of one credential are equal."""
+    facts: Mapping[str, str]
+    """What may be shown of the value."""
+    expires_at: datetime | None
+    created_at: datetime | None = None
+    current_at: datetime | None = None
+    """When it came to be the current one."""
+    replaced_at: datetime | None = None
+    serves_until: datetime | None = None
+    """Of the previous version: until when it is meant to go on working."""
+
+
+class StoredCredential(NamedTuple):
+    """What a credential is, without its value."""
+
+    id: UUID
+    tenant: str
+    owner: str
+    provider: str
+    connection_id: UUID | None
+    kind: str
+    name: str
+    tags: Mapping[str, str]
+    policy: Mapping[str, Any]
+    """Its own numbers, which override every rule."""
+    state: str
+    """``active``, ``deleted`` (it can be brought back), ``destroyed``."""
+    version: int
+    """The current one; 0: none yet."""
+    latest: int
+    """The highest number ever given to a version."""
+    facts: Mapping[str, str]
+    created_at: datetime | None = None
+    rotated_at: datetime | None = None
+    expires_at: datetime | None = None
+    rotate_at: datetime | None = None
+    warn_at: datetime | None = None
+    deleted_at: datetime | None = None
+    purge_at: datetime | None = None
+
+
+class Found(NamedTuple):
+    """A value with what it belongs to, and the key that opens it."""
+
+    credential: StoredCredential
+    version: SealedVersion
+    key: DataKeyRecord
+
+
+class Dates(NamedTuple):
+    """When a credential was rotated, ends, is to be rotated, and warns next. Instants are the database's."""
+
+    rotated_at: datetime
+    expires_at: datetime | None
+    rotate_at: datetime | None
+    warn_at: datetime | None
+
+
+class Change(NamedTuple):
+    """A new version for a credential."""
+
+    seen: StoredCredential
+    """What was read before."""
+    new: SealedVersion
+    """Its number is the one after ``seen.latest``."""
+    dates: Dates
+    """Of the credential from now on."""
+    overlap: timedelta
+    """How long the version before is meant to go on working."""
+    keep: int
+    """Values kept beside the current one; older ones are destroyed."""
+
+
+class Wanted(NamedTuple):
+    """Which credentials to list; None fits everything."""
+
+    tenant: str
+    owner: str | None = None
+    provider: str | None = None
+    connection_id: UUID | None = None
+    kind: str | None = None
+    tags: Mapping[str, str] | None = None
+    state: str | None = "active"
+
+
+class CredentialStore(Protocol):
+    """Credentials at rest. Every change is one transaction with its audit row. All raise ``StoreUnavailable``."""
+
+    def now(self) -> datetime:
+        """The database's clock."""
+
+    def add_credentials(self, new: Sequence[tuple[StoredCredential, SealedVersion]]) -> None:
+        """Keep new credentials with their first versions: all, or none."""
+
+    def credential(self, tenant: str, credential_id: UUID) -> StoredCredential | None:
+        """What it is."""
+
+    def read_version(self, tenant: str, credential_id: UUID, version: int | None, *, reason: str) -> Found | None:
+        """Read the current value of an active credential, or another version's, and note in the audit that it was."""
+
+    def put_versions(self, changes: Sequence[Change], event: str) -> bool:
+        """Make new versions the current ones, all or none; False: a credential is not any more what was seen."""
+
+    def change_credential(self, seen: StoredCredential, changed: StoredCredential) -> bool:
+        """Put other names, tags, numbers and dates in the place of those seen."""
+
+    def versions(self, tenant: str, credential_id: UUID) -> Sequence[SealedVersion]:
+        """Every version, newest first; values stay sealed."""
+
+    def credentials(self, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[StoredCredential]:
+        """Some of those wanted, by id."""
+
+    def delete_credentials(self, tenant: str, ids: Mapping[UUID, float]) -> set[UUID]:
+        """Delete active credentials so that they can be brought back; returns which were.
+
+        Args:
+            tenant: Whose.
+            ids: With the seconds for which each can be brought back.
+        """
+
+    def undelete_credential(self, tenant: str, credential_id: UUID) -> bool:
+        """Bring one back, while it can be."""
+
+    def destroy_credentials(self, tenant: str, ids: Sequence[UUID]) -> set[UUID]:
+        """Take every value away for good; returns of which."""
+
+    def destroy_version(self, tenant: str, credential_id: UUID, version: int) -> bool:
+        """Take one value away for good, which is not the current one."""

@@ -1,0 +1,297 @@
+"""Credentials that are not a grant's: stored, replaced, rolled back, brought back, destroyed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from vault.credentials import certificates
+from vault.credentials.kinds import Checked, Kind, checked
+from vault.credentials.policies import Policy, Rule, due, problems, resolve
+from vault.envelope import context, open_envelope, seal
+from vault.errors import InvalidCredential, UnknownCredential, VersionConflict
+from vault.keyring import Keyring
+from vault.model import Credential, CredentialValue, CredentialVersion
+from vault.ports import Change, CredentialStore, Dates, Found, SealedVersion, StoredCredential, Wanted
+from vault.secret import Secret
+
+VALUE: Final = "value"
+"""The field that envelopes of credentials are bound to."""
+PAIR: Final = "pair"
+"""The fact that names the other half: a certificate's key, and a key's certificate."""
+ROTATED, ROLLED_BACK = "credential.rotated", "credential.rolled_back"
+MOST_WORDS: Final = 64
+"""Tags of one credential."""
+LONGEST_WORD: Final = 1_024
+
+
+class Draft(NamedTuple):
+    """A credential that is about to be stored."""
+
+    kind: Kind
+    value: Secret
+    owner: str = ""
+    provider: str = ""
+    connection_id: UUID | None = None
+    name: str = ""
+    tags: Mapping[str, str] = {}
+    expires_at: datetime | None = None
+    """When it ends by itself, for kinds whose values do not say."""
+    facts: Mapping[str, str] = {}
+    policy: Mapping[str, Any] = {}
+
+
+class Keeping:
+    """The use cases behind ``Vault.store_…`` and ``Vault.credential``, of one tenant."""
+
+    def __init__(
+        self,
+        tenant: str,
+        store: CredentialStore,
+        keyring: Keyring,
+        rules: Sequence[Rule],
+        *,
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self.tenant, self._store, self._keyring = tenant, store, keyring
+        self._rules, self._new_id = rules, new_id
+
+    # --------------------------------------------------------------------------------------------------------- writing
+
+    def store(self, *drafts: Draft, pair: bool = False) -> list[UUID]:
+        """Keep new credentials, all or none; returns their ids.
+
+        Args:
+            drafts: What to keep.
+            pair: They are a certificate and its key, and are only replaced together.
+
+        Raises:
+            InvalidCredential, KeyUnavailable, CannotOpen, StoreUnavailable
+        """
+        values = [_checked(draft) for draft in drafts]
+        ids = [self._new_id() for _ in drafts]
+        if pair:
+            certificates.check_pair(values[0].value, values[1].value)
+            others = (ids[1], ids[0])
+            values = [
+                value._replace(facts={**value.facts, PAIR: str(other)})
+                for value, other in zip(values, others, strict=True)
+            ]
+        now = self._store.now()
+        new = [self._first(*each, now) for each in zip(ids, drafts, values, strict=True)]
+        self._store.add_credentials(new)
+        return ids
+
+    def put(
+        self,
+        credential_id: UUID,
+        value: Secret,
+        *,
+        expected: int | None,
+        expires_at: datetime | None,
+        overlap: timedelta | None,
+    ) -> int:
+        """Replace a value; see ``Vault.put``."""
+        while True:
+            seen = self._seen(credential_id, expected)
+            if PAIR in seen.facts:
+                raise InvalidCredential(seen.kind, "it is replaced together with its other half: put_certificate()")
+            found = checked(Kind(seen.kind), value.reveal(), seen.facts)
+            change = self._change(seen, _ending(seen.kind, found, expires_at), overlap)
+            if self._store.put_versions([change], ROTATED):
+                return change.new.version
+
+    def put_pair(self, certificate_id: UUID, certificate: Secret, key: Secret, *, expected: int | None) -> int:
+        """Replace a certificate and its key; see ``Vault.put_certificate``."""
+        pem, private = certificates.read(certificate.reveal()), certificates.read_key(key.reveal())
+        certificates.check_pair(pem.pem, private)
+        while True:
+            seen = self._seen(certificate_id, expected)
+            if seen.kind != Kind.CERTIFICATE or PAIR not in seen.facts:
+                raise InvalidCredential(seen.kind, "it is no certificate that was stored with its key")
+            other = self._seen(UUID(seen.facts[PAIR]), None)
+            changes = [
+                self._change(seen, Checked(pem.pem, pem.expires_at, {**pem.facts, PAIR: str(other.id)}), None),
+                self._change(other, Checked(private, None, {PAIR: str(seen.id)}), None),
+            ]
+            if self._store.put_versions(changes, ROTATED):
+                return changes[0].new.version
+
+    def roll_back(self, credential_id: UUID, version: int | None, *, expected: int | None) -> int:
+        """Make an earlier value current again, as a new version; see ``Vault.roll_back``."""
+        while True:
+            seen = self._seen(credential_id, expected)
+            pairs = [(seen, self._earlier(seen, version))]
+            if PAIR in seen.facts:
+                other = self._seen(UUID(seen.facts[PAIR]), None)
+                pairs.append((other, self._earlier(other, pairs[0][1].version.version)))
+            changes = [
+                self._change(each, Checked(self._open(found), found.version.expires_at, found.version.facts), None)
+                for each, found in pairs
+            ]
+            if self._store.put_versions(changes, ROLLED_BACK):
+                return changes[0].new.version
+
+    def change(
+        self, credential_id: UUID, *, name: str | None, tags: Mapping[str, str] | None, policy: Mapping[str, Any] | None
+    ) -> None:
+        """Give other words or numbers; see ``Vault.change_credential``."""
+        while True:
+            seen = self._seen(credential_id, None)
+            changed = seen._replace(
+                name=seen.name if name is None else name,
+                tags=seen.tags if tags is None else dict(tags),
+                policy=seen.policy if policy is None else dict(policy),
+            )
+            _check_words(changed.kind, changed.name, changed.tags, changed.policy)
+            rotated_at = seen.rotated_at or self._store.now()
+            rule = self.policy(changed)
+            ahead = due(rule, rotated_at, seen.expires_at, self._store.now())
+            if self._store.change_credential(seen, changed._replace(rotate_at=ahead.rotate_at, warn_at=ahead.warn_at)):
+                return
+
+    # --------------------------------------------------------------------------------------------------------- reading
+
+    def read(self, credential_id: UUID, version: int | None, reason: str) -> CredentialValue:
+        """Open a value; see ``Vault.credential``."""
+        found = self._store.read_version(self.tenant, credential_id, version, reason=reason)
+        if found is None:
+            raise UnknownCredential(credential_id, "active" if version is None else f"active and has version {version}")
+        return CredentialValue(_shown(found.credential), _version(found.version), Secret(self._open(found)))
+
+    def describe(self, credential_id: UUID) -> Credential:
+        """Return what it is, whatever its state. Raises ``UnknownCredential``."""
+        found = self._store.credential(self.tenant, credential_id)
+        if found is None:
+            raise UnknownCredential(credential_id)
+        return _shown(found)
+
+    def history(self, credential_id: UUID) -> list[CredentialVersion]:
+        """Return every version without its value, newest first. Raises ``UnknownCredential``."""
+        found = self._store.versions(self.tenant, credential_id)
+        if not found:
+            raise UnknownCredential(credential_id)
+        return [_version(each) for each in found]
+
+    def list(self, wanted: Wanted, after: UUID | None, limit: int) -> list[Credential]:
+        """Return some credentials without their values, by id."""
+        return [_shown(each) for each in self._store.credentials(wanted, after, limit)]
+
+    def policy(self, of: StoredCredential) -> Policy:
+        """Return the numbers that hold for a credential, and where each comes from."""
+        return resolve(self.tenant, of.provider, Kind(of.kind), self._rules, of.policy)
+
+    # ----------------------------------------------------------------------------------------------------------- ending
+
+    def delete(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Delete, so that it can be brought back for a while; returns which were there."""
+        known = {each: self._store.credential(self.tenant, each) for each in ids}
+        lives = {
+            each: self.policy(found).recovery.total_seconds() for each, found in known.items() if found is not None
+        }
+        return self._store.delete_credentials(self.tenant, lives) if lives else set()
+
+    def undelete(self, credential_id: UUID) -> None:
+        """Bring back what was deleted. Raises ``UnknownCredential`` when it cannot be (any more)."""
+        if not self._store.undelete_credential(self.tenant, credential_id):
+            raise UnknownCredential(credential_id, "deleted and can be brought back")
+
+    def destroy(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Take every value away for good; returns which were there."""
+        return self._store.destroy_credentials(self.tenant, list(ids))
+
+    def destroy_version(self, credential_id: UUID, version: int) -> None:
+        """Take one value away for good. Raises ``UnknownCredential`` when it is not there, or the current one."""
+        if not self._store.destroy_version(self.tenant, credential_id, version):
+            raise UnknownCredential(credential_id, f"at another version than {version}, and still has that one")
+
+    # ------------------------------------------------------------------------------------------------------------ parts
+
+    def _first(
+        self, new_id: UUID, draft: Draft, found: Checked, now: datetime
+    ) -> tuple[StoredCredential, SealedVersion]:
+        stored = StoredCredential(
+            new_id, self.tenant, draft.owner, draft.provider, draft.connection_id, str(draft.kind), draft.name,
+            dict(draft.tags), dict(draft.policy), "active", 1, 1, dict(found.facts),
+        )  # fmt: skip
+        dates = self._dates(stored, found, now)
+        return stored._replace(**dates._asdict()), self._sealed(stored, 1, found)
+
+    def _change(self, seen: StoredCredential, found: Checked, overlap: timedelta | None) -> Change:
+        policy = self.policy(seen)
+        dates = self._dates(seen, found, self._store.now())
+        overlap = policy.overlap if overlap is None else overlap
+        return Change(seen, self._sealed(seen, seen.latest + 1, found), dates, overlap, policy.keep)
+
+    def _sealed(self, of: StoredCredential, version: int, found: Checked) -> SealedVersion:
+        key = self._keyring.sealing_key(of.tenant, of.owner, of.provider)
+        envelope = seal(key, found.value.encode(), context(of.tenant, of.id, VALUE), version)
+        fp = self._keyring.fingerprint(of.tenant, of.id, found.value)
+        return SealedVersion(of.id, version, "current", key.id, envelope, fp, dict(found.facts), found.expires_at)
+
+    def _dates(self, of: StoredCredential, found: Checked, now: datetime) -> Dates:
+        ahead = due(self.policy(of), now, found.expires_at, now)
+        return Dates(now, found.expires_at, ahead.rotate_at, ahead.warn_at)
+
+    def _seen(self, credential_id: UUID, expected: int | None) -> StoredCredential:
+        seen = self._store.credential(self.tenant, credential_id)
+        if seen is None or seen.state != "active":
+            raise UnknownCredential(credential_id, "active")
+        if expected is not None and seen.version != expected:
+            raise VersionConflict(credential_id, expected, seen.version)
+        return seen
+
+    def _earlier(self, seen: StoredCredential, version: int | None) -> Found:
+        if version is None:
+            kept = [each for each in self._store.versions(self.tenant, seen.id) if each.envelope is not None]
+            version = next((each.version for each in kept if each.version < seen.version), 0)
+        found = self._store.read_version(self.tenant, seen.id, version, reason="roll back")
+        if found is None:
+            raise UnknownCredential(seen.id, "at a later version, and still has the one to go back to")
+        return found
+
+    def _open(self, found: Found) -> str:
+        of, version = found.credential, found.version
+        assert version.envelope is not None  # the store gives none that is destroyed
+        bound_to = context(of.tenant, of.id, VALUE)
+        return open_envelope(self._keyring.key(found.key), version.envelope, bound_to, version.version).decode()
+
+
+def _checked(draft: Draft) -> Checked:
+    found = checked(draft.kind, draft.value.reveal(), draft.facts)
+    _check_words(draft.kind, draft.name, draft.tags, draft.policy)
+    return _ending(draft.kind, found, draft.expires_at)
+
+
+def _ending(kind: str, found: Checked, expires_at: datetime | None) -> Checked:
+    if expires_at is None:
+        return found
+    if expires_at.tzinfo is None:
+        raise InvalidCredential(kind, "its end has no time zone")
+    if kind == Kind.CERTIFICATE:
+        raise InvalidCredential(kind, "it says itself when it ends")
+    return found._replace(expires_at=expires_at)
+
+
+def _check_words(kind: str, name: str, tags: Mapping[str, str], policy: Mapping[str, Any]) -> None:
+    for problem in problems(policy):
+        raise InvalidCredential(kind, f"its policy: {problem}")
+    words = [name, *tags, *tags.values()]
+    if len(tags) > MOST_WORDS or any(len(word) > LONGEST_WORD or "\0" in word for word in words):
+        raise InvalidCredential(
+            kind, f"its name and up to {MOST_WORDS} tags are text of {LONGEST_WORD:,} characters at most"
+        )
+
+
+def _shown(of: StoredCredential) -> Credential:
+    said = of._asdict()
+    return Credential(**{name: said[name] for name in Credential._fields})
+
+
+def _version(of: SealedVersion) -> CredentialVersion:
+    return CredentialVersion(
+        of.version, of.stage, of.fp.hex() if of.fp else None, of.facts, of.expires_at, of.created_at, of.current_at,
+        of.replaced_at, of.serves_until,
+    )  # fmt: skip

@@ -1,0 +1,260 @@
+"""Credentials in PostgreSQL; every change carries its audit row in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from vault.claims import DataKeyRecord
+from vault.ports import Change, Found, SealedVersion, StoredCredential, Wanted
+from vault.store.audit import audit_row
+from vault.store.engine import Database
+from vault.store.keys import DATA_KEY_COLUMNS
+from vault.store.tables import audit, credential, credential_version, data_key
+
+_COLUMNS = [credential.c[name] for name in StoredCredential._fields]
+_VERSION_COLUMNS = [credential_version.c[name] for name in SealedVersion._fields]
+_now = sa.func.now()
+_TAKEN_AWAY = {"stage": "destroyed", "envelope": None, "data_key_id": None, "fp": None}
+"""Of a version; no key is kept for it any more."""
+_SETTABLE = ("name", "tags", "policy", "expires_at", "rotate_at", "warn_at")
+
+
+class PostgresCredentials:
+    """``CredentialStore`` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def now(self) -> datetime:
+        """See ``CredentialStore.now``."""
+        with self._database.begin() as transaction:
+            return transaction.scalars(sa.select(_now)).one()
+
+    # --------------------------------------------------------------------------------------------------------- reading
+
+    def credential(self, tenant: str, credential_id: UUID) -> StoredCredential | None:
+        """See ``CredentialStore.credential``."""
+        with self._database.begin() as transaction:
+            row = transaction.execute(sa.select(*_COLUMNS).where(*_this(tenant, credential_id))).one_or_none()
+        return None if row is None else StoredCredential(*row)
+
+    def read_version(self, tenant: str, credential_id: UUID, version: int | None, *, reason: str) -> Found | None:
+        """See ``CredentialStore.read_version``."""
+        number = credential.c.version if version is None else version
+        wanted = (
+            sa.select(*_COLUMNS, *_VERSION_COLUMNS, *DATA_KEY_COLUMNS)
+            .join_from(credential, credential_version, credential_version.c.credential_id == credential.c.id)
+            .join(data_key, data_key.c.id == credential_version.c.data_key_id)
+            .where(*_this(tenant, credential_id), credential.c.state == "active")
+            .where(credential_version.c.version == number, credential_version.c.envelope.is_not(None))
+        )
+        with self._database.begin() as transaction:
+            row = transaction.execute(wanted).one_or_none()
+            if row is None:
+                return None
+            found = _found(row)
+            detail = {"version": found.version.version, "reason": reason}
+            _log(transaction, found.credential, "credential.retrieved", detail)
+        return found
+
+    def versions(self, tenant: str, credential_id: UUID) -> Sequence[SealedVersion]:
+        """See ``CredentialStore.versions``."""
+        wanted = (
+            sa.select(*_VERSION_COLUMNS)
+            .where(credential_version.c.tenant == tenant, credential_version.c.credential_id == credential_id)
+            .order_by(credential_version.c.version.desc())
+        )
+        with self._database.begin() as transaction:
+            return [SealedVersion(*row) for row in transaction.execute(wanted)]
+
+    def credentials(self, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[StoredCredential]:
+        """See ``CredentialStore.credentials``."""
+        found = sa.select(*_COLUMNS).where(*_fitting(wanted)).order_by(credential.c.id).limit(limit)
+        if after is not None:
+            found = found.where(credential.c.id > after)
+        with self._database.begin() as transaction:
+            return [StoredCredential(*row) for row in transaction.execute(found)]
+
+    # --------------------------------------------------------------------------------------------------------- writing
+
+    def add_credentials(self, new: Sequence[tuple[StoredCredential, SealedVersion]]) -> None:
+        """See ``CredentialStore.add_credentials``."""
+        with self._database.begin() as transaction:
+            for stored, version in new:
+                values = {name: value for name, value in stored._asdict().items() if value is not None}
+                transaction.execute(credential.insert().values(values))
+                transaction.execute(credential_version.insert().values(_row(stored, version)))
+                detail = {"version": version.version, "fp": _hex(version.fp)}
+                _log(transaction, stored, "credential.stored", detail)
+
+    def put_versions(self, changes: Sequence[Change], event: str) -> bool:
+        """See ``CredentialStore.put_versions``; rows by id, so that two who change the same ones lock in one order."""
+        with self._database.begin() as transaction:
+            for change in sorted(changes, key=lambda each: each.seen.id.bytes):
+                if not _put(transaction, change, event):
+                    transaction.rollback()
+                    return False
+        return True
+
+    def change_credential(self, seen: StoredCredential, changed: StoredCredential) -> bool:
+        """See ``CredentialStore.change_credential``."""
+        values = {name: getattr(changed, name) for name in _SETTABLE}
+        with self._database.begin() as transaction:
+            if not transaction.execute(_swap(seen).values(values)).rowcount:
+                return False
+            different = [name for name in _SETTABLE if getattr(seen, name) != getattr(changed, name)]
+            _log(transaction, seen, "credential.changed", {"what": different})
+        return True
+
+    # ----------------------------------------------------------------------------------------------------------- ending
+
+    def delete_credentials(self, tenant: str, ids: Mapping[UUID, float]) -> set[UUID]:
+        """See ``CredentialStore.delete_credentials``."""
+        lives = sa.func.unnest(
+            sa.literal(list(ids), sa.ARRAY(sa.UUID)), sa.literal([*ids.values()], sa.ARRAY(sa.Float))
+        )
+        given = lives.table_valued("id", "seconds").render_derived(with_types=False)
+        deleting = (
+            credential.update()
+            .where(credential.c.id == given.c.id, credential.c.tenant == tenant, credential.c.state == "active")
+            .values(
+                state="deleted",
+                deleted_at=_now,
+                purge_at=_now + sa.func.make_interval(0, 0, 0, 0, 0, 0, given.c.seconds),
+            )
+            .returning(*_COLUMNS)
+        )
+        with self._database.begin() as transaction:
+            return _logged(transaction, deleting, "credential.deleted")
+
+    def undelete_credential(self, tenant: str, credential_id: UUID) -> bool:
+        """See ``CredentialStore.undelete_credential``."""
+        undeleting = (
+            credential.update()
+            .where(*_this(tenant, credential_id), credential.c.state == "deleted", credential.c.purge_at > _now)
+            .values(state="active", deleted_at=None, purge_at=None)
+            .returning(*_COLUMNS)
+        )
+        with self._database.begin() as transaction:
+            return bool(_logged(transaction, undeleting, "credential.undeleted"))
+
+    def destroy_credentials(self, tenant: str, ids: Sequence[UUID]) -> set[UUID]:
+        """See ``CredentialStore.destroy_credentials``."""
+        with self._database.begin() as transaction:
+            condition = (credential.c.tenant == tenant, credential.c.id.in_(ids))
+            return destroy(transaction, *condition)
+
+    def destroy_version(self, tenant: str, credential_id: UUID, version: int) -> bool:
+        """See ``CredentialStore.destroy_version``."""
+        key = credential_version.c
+        ending = credential_version.update().where(
+            key.tenant == tenant, key.credential_id == credential_id, key.version == version,
+            key.stage.in_(("previous", "retired")),
+        )  # fmt: skip
+        with self._database.begin() as transaction:
+            if not transaction.execute(ending.values(_TAKEN_AWAY)).rowcount:
+                return False
+            row = transaction.execute(sa.select(*_COLUMNS).where(*_this(tenant, credential_id))).one()
+            _log(transaction, StoredCredential(*row), "credential.version_destroyed", {"version": version})
+        return True
+
+
+def destroy(transaction: sa.Connection, *conditions: Any) -> set[UUID]:
+    """Take every value of some credentials away for good; returns of which."""
+    ending = (
+        credential.update()
+        .where(*conditions, credential.c.state != "destroyed")
+        .values(state="destroyed", expires_at=None, rotate_at=None, warn_at=None, purge_at=None)
+        .returning(*_COLUMNS)
+    )
+    ids = _logged(transaction, ending, "credential.destroyed")
+    transaction.execute(
+        credential_version.update().where(credential_version.c.credential_id.in_(ids)).values(_TAKEN_AWAY)
+    )
+    return ids
+
+
+def _put(transaction: sa.Connection, change: Change, event: str) -> bool:
+    seen, new = change.seen, change.new
+    values = {"version": new.version, "latest": new.version, "facts": dict(new.facts)}
+    if not transaction.execute(_swap(seen).values({**values, **change.dates._asdict()})).rowcount:
+        return False
+    before = _step_down(transaction, seen, change.overlap)
+    transaction.execute(credential_version.insert().values(_row(seen, new)))
+    _trim(transaction, seen.id, change.keep)
+    detail = {"from": seen.version, "to": new.version, "old_fp": before, "fp": _hex(new.fp)}
+    _log(transaction, seen, event, detail)
+    return True
+
+
+def _this(tenant: str, credential_id: UUID) -> tuple[Any, Any]:
+    return credential.c.id == credential_id, credential.c.tenant == tenant
+
+
+def _swap(seen: StoredCredential) -> Any:
+    """Change a credential that still is at the version seen, and nothing newer is being made of it."""
+    unchanged = (credential.c.version == seen.version, credential.c.latest == seen.latest)
+    return credential.update().where(*_this(seen.tenant, seen.id), credential.c.state == "active", *unchanged)
+
+
+def _step_down(transaction: sa.Connection, seen: StoredCredential, overlap: timedelta) -> str | None:
+    """Make the current version the previous one, and that one retired; returns the fingerprint of the first."""
+    mine = credential_version.c.credential_id == seen.id
+    retire = credential_version.update().where(mine, credential_version.c.stage == "previous")
+    transaction.execute(retire.values(stage="retired"))
+    replace = credential_version.update().where(mine, credential_version.c.version == seen.version)
+    values = {"stage": "previous", "replaced_at": _now, "serves_until": _now + overlap}
+    return _hex(transaction.scalar(replace.values(values).returning(credential_version.c.fp)))
+
+
+def _trim(transaction: sa.Connection, credential_id: UUID, keep: int) -> None:
+    """Destroy what is beyond the number of versions to keep."""
+    key = credential_version.c
+    mine = (key.credential_id == credential_id, key.stage.in_(("previous", "retired")))
+    kept = sa.select(key.version).where(*mine).order_by(key.version.desc()).limit(keep)
+    transaction.execute(
+        credential_version.update().where(*mine, key.version.not_in(kept.scalar_subquery())).values(_TAKEN_AWAY)
+    )
+
+
+def _fitting(wanted: Wanted) -> list[Any]:
+    conditions: list[Any] = [credential.c.tenant == wanted.tenant]
+    given = {name: getattr(wanted, name) for name in ("owner", "provider", "connection_id", "kind", "state")}
+    conditions += [credential.c[name] == value for name, value in given.items() if value is not None]
+    if wanted.tags:
+        conditions.append(credential.c.tags.contains(dict(wanted.tags)))
+    return conditions
+
+
+def _found(row: Any) -> Found:
+    size, inner = len(_COLUMNS), len(_VERSION_COLUMNS)
+    version, key = SealedVersion(*row[size : size + inner]), DataKeyRecord(*row[size + inner :])
+    return Found(StoredCredential(*row[:size]), version, key)
+
+
+def _row(of: StoredCredential, version: SealedVersion) -> dict[str, Any]:
+    values = {name: value for name, value in version._asdict().items() if value is not None}
+    current = {"current_at": _now} if version.stage == "current" else {}
+    return {**values, "facts": dict(version.facts), "tenant": of.tenant, **current}
+
+
+def _logged(transaction: sa.Connection, change: Any, event: str) -> set[UUID]:
+    """Make a change that returns credentials, and write an audit row for each."""
+    changed = [StoredCredential(*row) for row in transaction.execute(change)]
+    for each in changed:
+        _log(transaction, each, event, {})
+    return {each.id for each in changed}
+
+
+def _log(transaction: sa.Connection, of: StoredCredential, event: str, detail: Mapping[str, object]) -> None:
+    said = {"credential_id": str(of.id), "kind": of.kind, "provider": of.provider, **detail}
+    transaction.execute(audit.insert().values(audit_row(of.tenant, event, of.connection_id, said)))
+
+
+def _hex(fp: bytes | None) -> str | None:
+    return None if fp is None else fp.hex()
