@@ -87,7 +87,7 @@ class UnknownClient(VaultError):
 
 
 class UnknownCredential(VaultError):
-    """No credential of this tenant has that id, or not in the state that the call needs."""
+    """No credential of this tenant has that id, or not in the state that the call needs: check the id."""
 
     def __init__(self, credential_id: object, state: str = "") -> None:
         self.credential_id = str(credential_id)[:64]

@@ -17,6 +17,7 @@ from vault.errors import (
     ConfigurationError,
     ConnectRefused,
     DestructionRefused,
+    InvalidCredential,
     KeyUnavailable,
     MigrationBusy,
     QueueUnavailable,
@@ -28,8 +29,10 @@ from vault.errors import (
     TokenUnavailable,
     UnknownClient,
     UnknownConnection,
+    UnknownCredential,
     UnknownProvider,
     VaultError,
+    VersionConflict,
 )
 
 ID = UUID(int=7)
@@ -61,6 +64,9 @@ EXAMPLES: dict[type[VaultError], tuple[Callable[[], VaultError], str]] = {
     SchemaOutdated: (lambda: SchemaOutdated(None, "r0002"), "evergrant db upgrade"),
     UnknownConnection: (lambda: UnknownConnection(ID), "check the id"),
     UnknownProvider: (lambda: UnknownProvider("acme", ["google"]), "VAULT_PROVIDERS"),
+    UnknownCredential: (lambda: UnknownCredential(ID, "active"), "check the id"),
+    InvalidCredential: (lambda: InvalidCredential("api_key", "it is empty"), "problem"),
+    VersionConflict: (lambda: VersionConflict(ID, 1, 2), "read it again"),
     UnknownClient: (lambda: UnknownClient("acme", "ours"), "evergrant client list"),
     RefreshPending: (lambda: RefreshPending(ID, "refreshing", timedelta(seconds=5)), "ask again"),
     ReconnectRequired: (lambda: ReconnectRequired(ID, "invalid_grant"), "vault.begin()"),
@@ -94,7 +100,12 @@ def test_every_error_that_is_raised_has_an_example_here() -> None:
 def test_docstring_and_message_hold_the_remedy(kind: type[VaultError]) -> None:
     make, remedy = EXAMPLES[kind]
     assert remedy in " ".join((kind.__doc__ or "").split())
-    if kind not in (ConfigurationError, ConnectRefused, DestructionRefused):  # whoever raises these says what to do
+    if kind not in (
+        ConfigurationError,
+        ConnectRefused,
+        DestructionRefused,
+        InvalidCredential,
+    ):  # whoever raises these says what to do
         assert remedy in str(make())
 
 
