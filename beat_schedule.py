@@ -8,13 +8,24 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from vault import Cleanup, HealthCheck, Job, RefreshScan, Rewrap, RotateDataKeys, RotateTenantKeys, Settings
+from vault import (
+    Cleanup,
+    HealthCheck,
+    Job,
+    RefreshScan,
+    Rewrap,
+    RotateCredentials,
+    RotateDataKeys,
+    RotateTenantKeys,
+    Settings,
+)
 
 INTERVALS: dict[type[Job], str] = {
     RefreshScan: "scan_interval_s",
     Rewrap: "rewrap_interval_s",
     RotateDataKeys: "data_key_interval_s",
     RotateTenantKeys: "tenant_key_interval_s",
+    RotateCredentials: "credential_interval_s",
     HealthCheck: "health_interval_s",
     Cleanup: "cleanup_interval_s",
 }

@@ -5,6 +5,7 @@ nothing.
 """
 
 from vault.claims import Overdue
+from vault.credentials.rotators import RotationRequest, Rotator
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress
 from vault.errors import (
@@ -18,6 +19,8 @@ from vault.errors import (
     QueueUnavailable,
     ReconnectRequired,
     RefreshPending,
+    RotationBusy,
+    RotationFailed,
     SchemaOutdated,
     SourceUnavailable,
     StoreUnavailable,
@@ -40,6 +43,7 @@ from vault.jobs import (
     Refresh,
     RefreshScan,
     Rewrap,
+    RotateCredentials,
     RotateDataKeys,
     RotateTenantKeys,
 )
@@ -92,8 +96,13 @@ __all__ = [
     "RegisteredClient",
     "Retired",
     "Rewrap",
+    "RotateCredentials",
     "RotateDataKeys",
     "RotateTenantKeys",
+    "RotationBusy",
+    "RotationFailed",
+    "RotationRequest",
+    "Rotator",
     "SchemaOutdated",
     "Secret",
     "Settings",

@@ -9,6 +9,8 @@ VaultError
 ├── UnknownCredential
 ├── InvalidCredential
 ├── VersionConflict
+├── RotationBusy
+├── RotationFailed
 ├── TokenUnavailable
 │   ├── RefreshPending
 │   └── ReconnectRequired
@@ -109,6 +111,22 @@ class VersionConflict(VaultError):
     def __init__(self, credential_id: object, expected: int, found: int) -> None:
         self.credential_id, self.expected, self.found = str(credential_id), expected, found
         super().__init__(f"credential {credential_id} is at version {found}, not {expected}: read it again")
+
+
+class RotationBusy(VaultError):
+    """A rotation of this credential is not over: wait for its end, or force another one."""
+
+    def __init__(self, credential_id: object, step: str) -> None:
+        self.credential_id, self.step = str(credential_id), step
+        super().__init__(f"a rotation of {credential_id} is at step {step!r}: wait for its end, or force another one")
+
+
+class RotationFailed(VaultError):
+    """A rotator could not do its step; ``reason`` is a word or two for the audit, never a value."""
+
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+        self.reason, self.transient = reason[:200], not permanent
+        super().__init__(f"the rotator could not do its step: {self.reason}")
 
 
 class TokenUnavailable(VaultError):

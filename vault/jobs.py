@@ -49,6 +49,14 @@ class RotateTenantKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class RotateCredentials:
+    """Begin the rotations that are due, and go on with those that are begun."""
+
+    task: ClassVar[str] = "vault.rotate_credentials"
+    lane: ClassVar[str] = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
 class HealthCheck:
     """Look at every part of the system and record what was found."""
 
@@ -73,7 +81,17 @@ class Migrate:
     name: str
 
 
-Job = Refresh | RefreshScan | Rewrap | RotateDataKeys | RotateTenantKeys | HealthCheck | Cleanup | Migrate
+Job = (
+    Refresh
+    | RefreshScan
+    | Rewrap
+    | RotateDataKeys
+    | RotateTenantKeys
+    | RotateCredentials
+    | HealthCheck
+    | Cleanup
+    | Migrate
+)
 
 LANES = ("urgent", "refresh", "maintenance", "events")
 """Queues of the worker, most pressing first."""

@@ -111,6 +111,8 @@ class Credential(NamedTuple):
     rotate_at: datetime | None
     """When its policy wants a new value."""
     warn_at: datetime | None
+    rotator: str
+    """Who rotates it then by himself; empty: nobody."""
     deleted_at: datetime | None
     purge_at: datetime | None
 

@@ -182,6 +182,8 @@ class Settings(BaseModel):
     """Seconds between checks for data keys past their age."""
     tenant_key_interval_s: Seconds = 86_400.0
     """Seconds between checks for tenant keys past their age."""
+    credential_interval_s: Seconds = 60.0
+    """Seconds between looks for credentials that are to be rotated, and rotations that go on."""
     health_interval_s: Seconds = 60.0
     """Seconds between health checks."""
     cleanup_interval_s: Seconds = Field(

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from vault import Cleanup, HealthCheck, Migrate, Refresh, RefreshScan, Rewrap, RotateDataKeys, RotateTenantKeys
+from vault import (
+    Cleanup,
+    HealthCheck,
+    Migrate,
+    Refresh,
+    RefreshScan,
+    Rewrap,
+    RotateCredentials,
+    RotateDataKeys,
+    RotateTenantKeys,
+)
 from worker.app import app
 from worker.process import maintenance
 
@@ -36,6 +46,12 @@ def rotate_data_keys() -> None:
 def rotate_tenant_keys() -> None:
     """Replace tenant keys past their age."""
     maintenance().rotate_tenant_keys()
+
+
+@app.task(name=RotateCredentials.task)
+def rotate_credentials() -> None:
+    """Rotate credentials past their age, and go on with rotations that are begun."""
+    maintenance().rotate_credentials()
 
 
 @app.task(name=HealthCheck.task)

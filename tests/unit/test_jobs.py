@@ -18,6 +18,7 @@ from vault.jobs import (
     Refresh,
     RefreshScan,
     Rewrap,
+    RotateCredentials,
     RotateDataKeys,
     RotateTenantKeys,
 )
@@ -30,6 +31,7 @@ PROMISED = {
     Rewrap: ("vault.rewrap", "maintenance", []),
     RotateDataKeys: ("vault.rotate_data_keys", "maintenance", []),
     RotateTenantKeys: ("vault.rotate_tenant_keys", "maintenance", []),
+    RotateCredentials: ("vault.rotate_credentials", "maintenance", []),
     HealthCheck: ("vault.health_check", "maintenance", []),
     Cleanup: ("vault.cleanup", "maintenance", []),
     Migrate: ("vault.migrate", "maintenance", ["name"]),

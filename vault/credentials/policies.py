@@ -29,6 +29,8 @@ class Policy(NamedTuple):
     """Versions kept beside the current one."""
     recovery: timedelta
     """How long what was deleted can be brought back."""
+    rotator: str = ""
+    """Who rotates it; empty: nobody but you."""
     sources: Mapping[str, str] = {}
     """Where each number comes from: ``built in``, or the name of the rule."""
 
@@ -67,12 +69,13 @@ DEFAULTS: Final[Mapping[Kind, Policy]] = {
     Kind.PASSWORD: _policy(90, 14),
     Kind.CERTIFICATE: _policy(365, 30),
     Kind.PRIVATE_KEY: _policy(None, 0),
-    Kind.WEBHOOK_SECRET: _policy(180, 14, automatic=True),
+    Kind.WEBHOOK_SECRET: _policy(180, 14, automatic=True)._replace(rotator="webhook"),
     Kind.CUSTOM: _policy(None, 14),
 }
 """Requirement C3. A private key is rotated with its certificate, a name with its password."""
 FIELDS: Final[Mapping[str, type]] = {
     "max_age": float, "warn": float, "automatic": bool, "overlap": float, "keep": int, "recovery": float,
+    "rotator": str,
 }  # fmt: skip
 """What a rule may change; the durations are in days."""
 LONGEST_DAYS: Final = 36_600
@@ -86,6 +89,8 @@ def problems(changes: Mapping[str, object]) -> list[str]:
             found.append(f"{field}: there is no such number; known: {', '.join(FIELDS)}")
         elif FIELDS[field] is bool:
             found += [] if isinstance(value, bool) else [f"{field}: must be true or false"]
+        elif FIELDS[field] is str:
+            found += [] if isinstance(value, str) and len(value) <= 200 else [f"{field}: must be a name"]
         elif field == "max_age" and value is None:
             continue
         elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LONGEST_DAYS:
@@ -117,7 +122,7 @@ def resolve(tenant: str, provider: str, kind: Kind, rules: Iterable[Rule], own: 
 
 
 def _value(field: str, value: Any) -> Any:
-    if value is None or FIELDS[field] is bool:
+    if value is None or FIELDS[field] in (bool, str):
         return value
     return int(value) if FIELDS[field] is int else float(value) * _DAY
 
@@ -127,13 +132,15 @@ class Due(NamedTuple):
 
     rotate_at: datetime | None
     warn_at: datetime | None
+    rotator: str
+    """Who rotates it then; empty: nobody does by himself."""
 
 
 def due(policy: Policy, rotated_at: datetime, expires_at: datetime | None, after: datetime) -> Due:
     """Return when a credential is to be rotated, and when the next warning comes after an instant."""
     rotate_at = None if policy.max_age is None else rotated_at + policy.max_age
     ahead = [at for at in warnings(policy, rotate_at, expires_at) if at > after]
-    return Due(rotate_at, min(ahead, default=None))
+    return Due(rotate_at, min(ahead, default=None), policy.rotator if policy.automatic else "")
 
 
 def warnings(policy: Policy, rotate_at: datetime | None, expires_at: datetime | None) -> list[datetime]:

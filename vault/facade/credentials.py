@@ -50,6 +50,9 @@ class CredentialCalls:
 
     _keeping: Keeping
 
+    def _rotate(self, credential_id: UUID, value: Secret | None, overlap: timedelta | None, force: bool) -> UUID:
+        raise NotImplementedError
+
     # --------------------------------------------------------------------------------------------------------- storing
 
     def store_api_key(self, key: Text, **words: Any) -> UUID:
@@ -203,6 +206,31 @@ class CredentialCalls:
         Raises ``UnknownCredential``, ``InvalidCredential``, ``StoreUnavailable``.
         """
         self._keeping.change(_id(credential_id), name=name, tags=tags, policy=policy)
+
+    def rotate(
+        self,
+        credential_id: Id,
+        *,
+        value: Text | None = None,
+        overlap: timedelta | None = None,
+        force: bool = False,
+    ) -> UUID:
+        """Have workers rotate a credential by its rotator, in steps that survive any crash; returns the request's id.
+
+        Args:
+            credential_id: Which.
+            value: The new value; None: the rotator makes one.
+            overlap: How long the old value goes on working; zero when it has leaked. None: as the policy says.
+            force: Also while the value before the current one still works: its time is then over.
+
+        Raises:
+            UnknownCredential
+            InvalidCredential: It has no rotator, or the value is not of its kind.
+            RotationBusy: A rotation of it is not over.
+            KeyUnavailable, StoreUnavailable
+        """
+        given = None if value is None else _secret(value)
+        return self._rotate(_id(credential_id), given, overlap, force)
 
     # ----------------------------------------------------------------------------------------------------------- ending
 

@@ -28,6 +28,7 @@ from vault.wiring import Wiring
 DRAIN_BUDGET = timedelta(seconds=5)
 """A drain claims for this long, then makes room in its worker for urgent work; the next doorbell goes on."""
 MIGRATION_BUDGET = timedelta(seconds=60)
+ROTATION_BUDGET = timedelta(seconds=30)
 """A task moves rows for this long, then makes room; another one goes on."""
 MIGRATION_BATCH = 100
 
@@ -84,6 +85,10 @@ class Maintenance:
         """
         age = older_than if older_than is not None else timedelta(days=self.settings.tenant_key_max_age_days)
         return self._wiring.keys.tenant_key_rotation.run(age, progress)
+
+    def rotate_credentials(self, budget: timedelta = ROTATION_BUDGET) -> int:
+        """Begin the rotations that are due, and go on with those that are begun; returns how many steps were done."""
+        return self._wiring.rotating.run(budget)
 
     @cached_property
     def keys(self) -> Keys:

@@ -28,6 +28,7 @@ from vault.ports.rotation import (
     StoredCount,
     TenantKeyRotationStore,
 )
+from vault.ports.rotations import RotationRow, RotationStore
 from vault.ports.upkeep import CleanupStore, RevocationStore
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     "Retired",
     "RevocationStore",
     "RewrapStore",
+    "RotationRow",
+    "RotationStore",
     "SealedMetadata",
     "SealedRow",
     "SealedValue",

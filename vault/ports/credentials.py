@@ -58,6 +58,7 @@ class StoredCredential(NamedTuple):
     expires_at: datetime | None = None
     rotate_at: datetime | None = None
     warn_at: datetime | None = None
+    rotator: str = ""
     deleted_at: datetime | None = None
     purge_at: datetime | None = None
 
@@ -71,12 +72,14 @@ class Found(NamedTuple):
 
 
 class Dates(NamedTuple):
-    """When a credential was rotated, ends, is to be rotated, and warns next. Instants are the database's."""
+    """When a credential was rotated, ends, is to be rotated, and warns next; by the database's clock."""
 
     rotated_at: datetime
     expires_at: datetime | None
     rotate_at: datetime | None
     warn_at: datetime | None
+    rotator: str
+    """Who rotates it then by himself; empty: nobody."""
 
 
 class Change(NamedTuple):

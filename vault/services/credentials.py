@@ -9,18 +9,13 @@ from uuid import UUID
 
 from vault.credentials import certificates
 from vault.credentials.kinds import Checked, Kind, checked
-from vault.credentials.policies import Policy, Rule, due, problems, resolve
-from vault.envelope import context, open_envelope, seal
-from vault.errors import InvalidCredential, UnknownCredential, VersionConflict
-from vault.keyring import Keyring
+from vault.credentials.policies import due, problems
+from vault.engine.values import PAIR, Values
+from vault.errors import InvalidCredential, UnknownCredential
 from vault.model import Credential, CredentialValue, CredentialVersion
-from vault.ports import Change, CredentialStore, Dates, Found, SealedVersion, StoredCredential, Wanted
+from vault.ports import Change, CredentialStore, Found, SealedVersion, StoredCredential, Wanted
 from vault.secret import Secret
 
-VALUE: Final = "value"
-"""The field that envelopes of credentials are bound to."""
-PAIR: Final = "pair"
-"""The fact that names the other half: a certificate's key, and a key's certificate."""
 ROTATED, ROLLED_BACK = "credential.rotated", "credential.rolled_back"
 MOST_WORDS: Final = 64
 """Tags of one credential."""
@@ -46,17 +41,8 @@ class Draft(NamedTuple):
 class Keeping:
     """The use cases behind ``Vault.store_…`` and ``Vault.credential``, of one tenant."""
 
-    def __init__(
-        self,
-        tenant: str,
-        store: CredentialStore,
-        keyring: Keyring,
-        rules: Sequence[Rule],
-        *,
-        new_id: Callable[[], UUID],
-    ) -> None:
-        self.tenant, self._store, self._keyring = tenant, store, keyring
-        self._rules, self._new_id = rules, new_id
+    def __init__(self, tenant: str, store: CredentialStore, values: Values, *, new_id: Callable[[], UUID]) -> None:
+        self.tenant, self._store, self._values, self._new_id = tenant, store, values, new_id
 
     # --------------------------------------------------------------------------------------------------------- writing
 
@@ -95,7 +81,7 @@ class Keeping:
     ) -> int:
         """Replace a value; see ``Vault.put``."""
         while True:
-            seen = self._seen(credential_id, expected)
+            seen = self._values.seen(self.tenant, credential_id, expected)
             if PAIR in seen.facts:
                 raise InvalidCredential(seen.kind, "it is replaced together with its other half: put_certificate()")
             found = checked(Kind(seen.kind), value.reveal(), seen.facts)
@@ -108,10 +94,10 @@ class Keeping:
         pem, private = certificates.read(certificate.reveal()), certificates.read_key(key.reveal())
         certificates.check_pair(pem.pem, private)
         while True:
-            seen = self._seen(certificate_id, expected)
+            seen = self._values.seen(self.tenant, certificate_id, expected)
             if seen.kind != Kind.CERTIFICATE or PAIR not in seen.facts:
                 raise InvalidCredential(seen.kind, "it is no certificate that was stored with its key")
-            other = self._seen(UUID(seen.facts[PAIR]), None)
+            other = self._values.seen(self.tenant, UUID(seen.facts[PAIR]))
             changes = [
                 self._change(seen, Checked(pem.pem, pem.expires_at, {**pem.facts, PAIR: str(other.id)}), None),
                 self._change(other, Checked(private, None, {PAIR: str(seen.id)}), None),
@@ -122,13 +108,17 @@ class Keeping:
     def roll_back(self, credential_id: UUID, version: int | None, *, expected: int | None) -> int:
         """Make an earlier value current again, as a new version; see ``Vault.roll_back``."""
         while True:
-            seen = self._seen(credential_id, expected)
+            seen = self._values.seen(self.tenant, credential_id, expected)
             pairs = [(seen, self._earlier(seen, version))]
             if PAIR in seen.facts:
-                other = self._seen(UUID(seen.facts[PAIR]), None)
+                other = self._values.seen(self.tenant, UUID(seen.facts[PAIR]))
                 pairs.append((other, self._earlier(other, pairs[0][1].version.version)))
             changes = [
-                self._change(each, Checked(self._open(found), found.version.expires_at, found.version.facts), None)
+                self._change(
+                    each,
+                    Checked(self._values.opened(found).reveal(), found.version.expires_at, found.version.facts),
+                    None,
+                )
                 for each, found in pairs
             ]
             if self._store.put_versions(changes, ROLLED_BACK):
@@ -139,7 +129,7 @@ class Keeping:
     ) -> None:
         """Give other words or numbers; see ``Vault.change_credential``."""
         while True:
-            seen = self._seen(credential_id, None)
+            seen = self._values.seen(self.tenant, credential_id)
             changed = seen._replace(
                 name=seen.name if name is None else name,
                 tags=seen.tags if tags is None else dict(tags),
@@ -147,9 +137,9 @@ class Keeping:
             )
             _check_words(changed.kind, changed.name, changed.tags, changed.policy)
             rotated_at = seen.rotated_at or self._store.now()
-            rule = self.policy(changed)
+            rule = self._values.policy(changed)
             ahead = due(rule, rotated_at, seen.expires_at, self._store.now())
-            if self._store.change_credential(seen, changed._replace(rotate_at=ahead.rotate_at, warn_at=ahead.warn_at)):
+            if self._store.change_credential(seen, changed._replace(**ahead._asdict())):
                 return
 
     # --------------------------------------------------------------------------------------------------------- reading
@@ -159,7 +149,7 @@ class Keeping:
         found = self._store.read_version(self.tenant, credential_id, version, reason=reason)
         if found is None:
             raise UnknownCredential(credential_id, "active" if version is None else f"active and has version {version}")
-        return CredentialValue(_shown(found.credential), _version(found.version), Secret(self._open(found)))
+        return CredentialValue(_shown(found.credential), _version(found.version), self._values.opened(found))
 
     def describe(self, credential_id: UUID) -> Credential:
         """Return what it is, whatever its state. Raises ``UnknownCredential``."""
@@ -179,17 +169,15 @@ class Keeping:
         """Return some credentials without their values, by id."""
         return [_shown(each) for each in self._store.credentials(wanted, after, limit)]
 
-    def policy(self, of: StoredCredential) -> Policy:
-        """Return the numbers that hold for a credential, and where each comes from."""
-        return resolve(self.tenant, of.provider, Kind(of.kind), self._rules, of.policy)
-
     # ----------------------------------------------------------------------------------------------------------- ending
 
     def delete(self, ids: Sequence[UUID]) -> set[UUID]:
         """Delete, so that it can be brought back for a while; returns which were there."""
         known = {each: self._store.credential(self.tenant, each) for each in ids}
         lives = {
-            each: self.policy(found).recovery.total_seconds() for each, found in known.items() if found is not None
+            each: self._values.policy(found).recovery.total_seconds()
+            for each, found in known.items()
+            if found is not None
         }
         return self._store.delete_credentials(self.tenant, lives) if lives else set()
 
@@ -216,32 +204,14 @@ class Keeping:
             new_id, self.tenant, draft.owner, draft.provider, draft.connection_id, str(draft.kind), draft.name,
             dict(draft.tags), dict(draft.policy), "active", 1, 1, dict(found.facts),
         )  # fmt: skip
-        dates = self._dates(stored, found, now)
-        return stored._replace(**dates._asdict()), self._sealed(stored, 1, found)
+        dates = self._values.dates(stored, found.expires_at, now)
+        return stored._replace(**dates._asdict()), self._values.sealed(stored, 1, found)
 
     def _change(self, seen: StoredCredential, found: Checked, overlap: timedelta | None) -> Change:
-        policy = self.policy(seen)
-        dates = self._dates(seen, found, self._store.now())
+        policy = self._values.policy(seen)
+        dates = self._values.dates(seen, found.expires_at, self._store.now())
         overlap = policy.overlap if overlap is None else overlap
-        return Change(seen, self._sealed(seen, seen.latest + 1, found), dates, overlap, policy.keep)
-
-    def _sealed(self, of: StoredCredential, version: int, found: Checked) -> SealedVersion:
-        key = self._keyring.sealing_key(of.tenant, of.owner, of.provider)
-        envelope = seal(key, found.value.encode(), context(of.tenant, of.id, VALUE), version)
-        fp = self._keyring.fingerprint(of.tenant, of.id, found.value)
-        return SealedVersion(of.id, version, "current", key.id, envelope, fp, dict(found.facts), found.expires_at)
-
-    def _dates(self, of: StoredCredential, found: Checked, now: datetime) -> Dates:
-        ahead = due(self.policy(of), now, found.expires_at, now)
-        return Dates(now, found.expires_at, ahead.rotate_at, ahead.warn_at)
-
-    def _seen(self, credential_id: UUID, expected: int | None) -> StoredCredential:
-        seen = self._store.credential(self.tenant, credential_id)
-        if seen is None or seen.state != "active":
-            raise UnknownCredential(credential_id, "active")
-        if expected is not None and seen.version != expected:
-            raise VersionConflict(credential_id, expected, seen.version)
-        return seen
+        return Change(seen, self._values.sealed(seen, seen.latest + 1, found), dates, overlap, policy.keep)
 
     def _earlier(self, seen: StoredCredential, version: int | None) -> Found:
         if version is None:
@@ -251,12 +221,6 @@ class Keeping:
         if found is None:
             raise UnknownCredential(seen.id, "at a later version, and still has the one to go back to")
         return found
-
-    def _open(self, found: Found) -> str:
-        of, version = found.credential, found.version
-        assert version.envelope is not None  # the store gives none that is destroyed
-        bound_to = context(of.tenant, of.id, VALUE)
-        return open_envelope(self._keyring.key(found.key), version.envelope, bound_to, version.version).decode()
 
 
 def _checked(draft: Draft) -> Checked:

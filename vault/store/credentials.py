@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from vault.claims import DataKeyRecord
-from vault.ports import Change, Found, SealedVersion, StoredCredential, Wanted
+from vault.ports import Change, Dates, Found, RotationRow, SealedVersion, StoredCredential, Wanted
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.keys import DATA_KEY_COLUMNS
@@ -19,9 +19,9 @@ from vault.store.tables import audit, credential, credential_version, data_key
 _COLUMNS = [credential.c[name] for name in StoredCredential._fields]
 _VERSION_COLUMNS = [credential_version.c[name] for name in SealedVersion._fields]
 _now = sa.func.now()
-_TAKEN_AWAY = {"stage": "destroyed", "envelope": None, "data_key_id": None, "fp": None}
+TAKEN_AWAY = {"stage": "destroyed", "envelope": None, "data_key_id": None, "fp": None}
 """Of a version; no key is kept for it any more."""
-_SETTABLE = ("name", "tags", "policy", "expires_at", "rotate_at", "warn_at")
+_SETTABLE = ("name", "tags", "policy", "expires_at", "rotate_at", "warn_at", "rotator")
 
 
 class PostgresCredentials:
@@ -88,7 +88,7 @@ class PostgresCredentials:
             for stored, version in new:
                 values = {name: value for name, value in stored._asdict().items() if value is not None}
                 transaction.execute(credential.insert().values(values))
-                transaction.execute(credential_version.insert().values(_row(stored, version)))
+                transaction.execute(credential_version.insert().values(version_row(stored.tenant, version)))
                 detail = {"version": version.version, "fp": _hex(version.fp)}
                 _log(transaction, stored, "credential.stored", detail)
 
@@ -157,7 +157,7 @@ class PostgresCredentials:
             key.stage.in_(("previous", "retired")),
         )  # fmt: skip
         with self._database.begin() as transaction:
-            if not transaction.execute(ending.values(_TAKEN_AWAY)).rowcount:
+            if not transaction.execute(ending.values(TAKEN_AWAY)).rowcount:
                 return False
             row = transaction.execute(sa.select(*_COLUMNS).where(*_this(tenant, credential_id))).one()
             _log(transaction, StoredCredential(*row), "credential.version_destroyed", {"version": version})
@@ -174,7 +174,7 @@ def destroy(transaction: sa.Connection, *conditions: Any) -> set[UUID]:
     )
     ids = _logged(transaction, ending, "credential.destroyed")
     transaction.execute(
-        credential_version.update().where(credential_version.c.credential_id.in_(ids)).values(_TAKEN_AWAY)
+        credential_version.update().where(credential_version.c.credential_id.in_(ids)).values(TAKEN_AWAY)
     )
     return ids
 
@@ -185,10 +185,29 @@ def _put(transaction: sa.Connection, change: Change, event: str) -> bool:
     if not transaction.execute(_swap(seen).values({**values, **change.dates._asdict()})).rowcount:
         return False
     before = _step_down(transaction, seen, change.overlap)
-    transaction.execute(credential_version.insert().values(_row(seen, new)))
+    transaction.execute(credential_version.insert().values(version_row(seen.tenant, new)))
     _trim(transaction, seen.id, change.keep)
     detail = {"from": seen.version, "to": new.version, "old_fp": before, "fp": _hex(new.fp)}
     _log(transaction, seen, event, detail)
+    return True
+
+
+def promoted(transaction: sa.Connection, seen: StoredCredential, row: RotationRow, dates: Dates, keep: int) -> bool:
+    """Make the pending version of a rotation the current one; False: the credential is not any more what was seen."""
+    key = credential_version.c
+    pending = (key.credential_id == seen.id, key.version == row.to_version)
+    new = transaction.execute(sa.select(*_VERSION_COLUMNS).where(*pending, key.stage == "pending")).one_or_none()
+    if new is None:
+        return False
+    version = SealedVersion(*new)
+    values = {"version": version.version, "facts": dict(version.facts), **dates._asdict()}
+    if not transaction.execute(_swap(seen).values(values)).rowcount:
+        return False
+    before = _step_down(transaction, seen, row.overlap)
+    transaction.execute(credential_version.update().where(*pending).values(stage="current", current_at=_now))
+    _trim(transaction, seen.id, keep)
+    detail = {"from": seen.version, "to": version.version, "old_fp": before, "fp": _hex(version.fp)}
+    _log(transaction, seen, "credential.rotated", {**detail, "rotation": str(row.id)})
     return True
 
 
@@ -218,7 +237,7 @@ def _trim(transaction: sa.Connection, credential_id: UUID, keep: int) -> None:
     mine = (key.credential_id == credential_id, key.stage.in_(("previous", "retired")))
     kept = sa.select(key.version).where(*mine).order_by(key.version.desc()).limit(keep)
     transaction.execute(
-        credential_version.update().where(*mine, key.version.not_in(kept.scalar_subquery())).values(_TAKEN_AWAY)
+        credential_version.update().where(*mine, key.version.not_in(kept.scalar_subquery())).values(TAKEN_AWAY)
     )
 
 
@@ -237,10 +256,11 @@ def _found(row: Any) -> Found:
     return Found(StoredCredential(*row[:size]), version, key)
 
 
-def _row(of: StoredCredential, version: SealedVersion) -> dict[str, Any]:
+def version_row(tenant: str, version: SealedVersion) -> dict[str, Any]:
+    """Return the values of a row of ``credential_version``."""
     values = {name: value for name, value in version._asdict().items() if value is not None}
     current = {"current_at": _now} if version.stage == "current" else {}
-    return {**values, "facts": dict(version.facts), "tenant": of.tenant, **current}
+    return {**values, "facts": dict(version.facts), "tenant": tenant, **current}
 
 
 def _logged(transaction: sa.Connection, change: Any, event: str) -> set[UUID]:

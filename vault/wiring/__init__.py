@@ -14,10 +14,12 @@ from pathlib import Path
 from threading import Lock
 
 from vault import policy
+from vault.credentials.rotators import Rotators
 from vault.credentials.rules import read_rules
 from vault.engine.moving import Prover, Reader
 from vault.engine.sealing import Sealer
 from vault.engine.tools import Tools
+from vault.engine.values import Values
 from vault.limits import LocalGate
 from vault.migration.plan import Migration
 from vault.oauth.clients import ClientRegistry
@@ -36,6 +38,7 @@ from vault.services.migration import Migrating
 from vault.services.preflight import Preflight
 from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
+from vault.services.rotating import Rotating
 from vault.services.strings import Strings
 from vault.settings import Settings
 from vault.sources import open_source
@@ -47,6 +50,7 @@ from vault.store.engine import Database
 from vault.store.migration import PostgresMigration, RecentKeys
 from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
+from vault.store.rotations import PostgresRotations
 from vault.store.schema import Schema
 from vault.store.upkeep import PostgresUpkeep
 from vault.wiring.clock import monotonic
@@ -66,7 +70,8 @@ class Wiring:
         self.keys, self._clients = KeyWiring(settings, self.database), PostgresClients(self.database)
         self._providers = ClientRegistry(files, self._clients, self.keys.keyring, monotonic)
         self._credentials = PostgresCredentials(self.database)
-        self._rules = read_rules([Path(file) for file in settings.policies])
+        rules = read_rules([Path(file) for file in settings.policies])
+        self._values = Values(self._credentials, self.keys.keyring, rules)
         self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
@@ -174,7 +179,15 @@ class Wiring:
 
     def keeping(self, tenant: str) -> Keeping:
         """Credentials of one tenant that are no grant's."""
-        return Keeping(tenant, self._credentials, self.keys.keyring, self._rules, new_id=uuid.uuid4)
+        return Keeping(tenant, self._credentials, self._values, new_id=uuid.uuid4)
+
+    @cached_property
+    def rotating(self) -> Rotating:
+        """Rotating credentials."""
+        return Rotating(
+            self._credentials, PostgresRotations(self.database), self._values, Rotators(),
+            new_id=uuid.uuid4, share=random.random, monotonic=monotonic,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Let go of connections and files."""

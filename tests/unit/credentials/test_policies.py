@@ -53,7 +53,7 @@ def test_each_number_comes_from_the_most_special_rule_that_has_it() -> None:
     assert (policy.max_age, policy.warn, policy.keep, policy.overlap) == (4 * DAY, 3 * DAY, 2, DAY)
     assert policy.sources == {
         "max_age": "by both", "warn": "by tenant", "keep": "by provider", "overlap": "by kind",
-        "automatic": "credential", "recovery": "built in",
+        "automatic": "credential", "recovery": "built in", "rotator": "built in",
     }  # fmt: skip
     assert resolve("default", "", Kind.API_KEY, RULES, None).max_age == DAY
     assert resolve("default", "", Kind.CUSTOM, RULES, None) == DEFAULTS[Kind.CUSTOM]._replace(
@@ -90,15 +90,15 @@ def test_somebody_is_told_thirty_and_seven_days_before_and_when_the_policy_says(
 def test_what_we_rotate_ourselves_is_no_end_to_be_told_of() -> None:
     policy = resolve("t", "", Kind.WEBHOOK_SECRET, (), None)
     assert warnings(policy, NOW + 180 * DAY, None) == []
-    assert due(policy, NOW, None, NOW) == (NOW + 180 * DAY, None)
+    assert due(policy, NOW, None, NOW) == (NOW + 180 * DAY, None, "webhook")
 
 
 def test_the_next_warning_is_the_first_that_lies_ahead() -> None:
     policy = resolve("t", "", Kind.CERTIFICATE, (), {"max_age": None})
     end = NOW + 100 * DAY
-    assert due(policy, NOW, end, NOW) == (None, NOW + 70 * DAY)
-    assert due(policy, NOW, end, NOW + 70 * DAY) == (None, NOW + 93 * DAY)
-    assert due(policy, NOW, end, NOW + 93 * DAY) == (None, None)
+    assert due(policy, NOW, end, NOW) == (None, NOW + 70 * DAY, "")
+    assert due(policy, NOW, end, NOW + 70 * DAY) == (None, NOW + 93 * DAY, "")
+    assert due(policy, NOW, end, NOW + 93 * DAY) == (None, None, "")
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -1,0 +1,71 @@
+"""Between a credential at rest and its value: sealed, opened, and dated by the policy that holds for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from vault.credentials.kinds import Checked, Kind
+from vault.credentials.policies import Policy, Rule, due, resolve
+from vault.envelope import context, open_envelope, seal
+from vault.errors import RotationFailed, UnknownCredential, VersionConflict
+from vault.keyring import Keyring
+from vault.ports import CredentialStore, Dates, Found, SealedVersion, StoredCredential
+from vault.secret import Secret
+
+VALUE: Final = "value"
+"""The field that envelopes of credentials are bound to."""
+PAIR: Final = "pair"
+"""The fact that names the other half: a certificate's key, and a key's certificate."""
+
+
+class Values:
+    """Values of credentials, of any tenant."""
+
+    def __init__(self, store: CredentialStore, keyring: Keyring, rules: Sequence[Rule]) -> None:
+        self._store, self._keyring, self._rules = store, keyring, rules
+
+    def policy(self, of: StoredCredential) -> Policy:
+        """Return the numbers that hold for a credential, and where each comes from."""
+        return resolve(of.tenant, of.provider, Kind(of.kind), self._rules, of.policy)
+
+    def seen(self, tenant: str, credential_id: UUID, expected: int | None = None) -> StoredCredential:
+        """Return an active credential. Raises ``UnknownCredential``, and ``VersionConflict`` at another version."""
+        found = self._store.credential(tenant, credential_id)
+        if found is None or found.state != "active":
+            raise UnknownCredential(credential_id, "active")
+        if expected is not None and found.version != expected:
+            raise VersionConflict(credential_id, expected, found.version)
+        return found
+
+    def sealed(self, of: StoredCredential, version: int, found: Checked, stage: str = "current") -> SealedVersion:
+        """Seal a value as a version of a credential. Raises ``KeyUnavailable``, ``StoreUnavailable``."""
+        key = self._keyring.sealing_key(of.tenant, of.owner, of.provider)
+        envelope = seal(key, found.value.encode(), context(of.tenant, of.id, VALUE), version)
+        fp = self._keyring.fingerprint(of.tenant, of.id, found.value)
+        return SealedVersion(of.id, version, stage, key.id, envelope, fp, dict(found.facts), found.expires_at)
+
+    def opened(self, found: Found) -> Secret:
+        """Open a value. Raises as ``sealed`` does."""
+        of, version = found.credential, found.version
+        assert version.envelope is not None  # the store gives none that is destroyed
+        bound_to = context(of.tenant, of.id, VALUE)
+        return Secret(open_envelope(self._keyring.key(found.key), version.envelope, bound_to, version.version).decode())
+
+    def value(self, tenant: str, credential_id: UUID, version: int, reason: str) -> Secret:
+        """Open any version that is not destroyed. Raises ``RotationFailed`` when it is."""
+        found = self._store.read_version(tenant, credential_id, version, reason=reason)
+        if found is None:
+            raise RotationFailed("the value is gone", permanent=True)
+        return self.opened(found)
+
+    def dates(self, of: StoredCredential, expires_at: datetime | None, now: datetime) -> Dates:
+        """Return the dates of a credential that gets a new value now."""
+        return Dates(now, expires_at, *due(self.policy(of), now, expires_at, now))
+
+    def dates_of_version(self, of: StoredCredential, version: int | None) -> Dates:
+        """Return the dates of a credential one of whose versions becomes the current one now."""
+        found = next((each for each in self._store.versions(of.tenant, of.id) if each.version == version), None)
+        return self.dates(of, None if found is None else found.expires_at, self._store.now())
