@@ -13,6 +13,7 @@ from vault import RotationFailed, RotationRequest, Secret
 PATH = "EVERGRANT_TEST_FAR_SIDE"
 """Names the file, in the environment of whoever rotates."""
 FIRST = "key-0"
+STEPS = ["create", "set", "test", "finish", "retire"]
 SCHEMA = """
 CREATE TABLE accepted (key TEXT PRIMARY KEY, request TEXT UNIQUE);
 CREATE TABLE trouble (step TEXT PRIMARY KEY, permanent INTEGER);

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -15,17 +13,15 @@ from uuid import UUID
 import pytest
 
 from tests.integration import far_side
-from tests.integration.far_side import FIRST, FarSide
+from tests.integration.far_side import FIRST, STEPS
 from tests.integration.house import House
-from tests.integration.victims import KILLED, exit_code
+from tests.integration.victims import KILLED, exit_code, rotate_and_die
 from tests.simulator import SimulatorProcess
-from vault import InvalidCredential, Maintenance, RotationBusy, UnknownCredential, Vault
-from vault.store.rotations import PostgresRotations
+from vault import InvalidCredential, RotationBusy, UnknownCredential, Vault
 
 DAY = timedelta(days=1)
 NOW = timedelta(0)
 POLICY = {"rotator": "far-side", "automatic": True}
-STEPS = ["create", "set", "test", "finish", "retire"]
 OPEN = "SELECT 1 FROM evergrant.credential_rotation WHERE ended_at IS NULL"
 
 
@@ -69,9 +65,9 @@ def let_time_pass(house: House) -> None:
     )
 
 
-def rotate(house: House) -> None:
+def rotate(house: House, times: int = 4) -> None:
     """Do all there is to do, whatever time it takes."""
-    for _ in range(4):
+    for _ in range(times):
         let_time_pass(house)
         house.worker.rotate_credentials()
 
@@ -216,62 +212,23 @@ def test_a_webhook_secret_is_rotated_without_anybodys_help(house: House) -> None
 # -------------------------------------------------------------------------------------------------------------- killed
 
 
-def rotate_and_die(environment: Mapping[str, str], fatal: int) -> None:
-    """Rotate, and die at the ``fatal``-th point: before or after a call of the store, or of the far side."""
-    os.environ.update(environment)
-    reached = 0
-
-    def reach() -> None:
-        nonlocal reached
-        reached += 1
-        if reached == fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    for name in ("keep_pending", "go_on", "promote", "put_off", "end_rotation"):
-        _watch(PostgresRotations, name, reach)
-    for name in (*STEPS, "undo"):
-        _watch(FarSide, name, reach)
-    worker = Maintenance.from_env(environment)
-    worker.rotate_credentials()
-    worker.close()
-
-
-def _watch(part: type, name: str, reach: Callable[[], None]) -> None:
-    call = getattr(part, name)
-
-    def watched(*args: object, **more: object) -> object:
-        reach()
-        result = call(*args, **more)
-        reach()
-        return result
-
-    setattr(part, name, watched)
-
-
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("undone", [False, True])
 def test_whoever_dies_wherever_a_value_that_works_is_there_and_the_next_one_finishes(
-    house: House, key: UUID, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, undone: bool
+    house: House, key: UUID, tmp_path: Path, *, undone: bool
 ) -> None:
     """One process after another comes one point further, until one comes through."""
     environment = {**house.environment, far_side.PATH: os.environ[far_side.PATH]}
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     died = Counter[bool]()
     if undone:
         far_side.trouble("test", permanent=True)
     for fatal in count(1):
         house.vault.rotate(key, overlap=NOW)
-        died[exit_code(_with_site, environment, str(tmp_path / "site"), fatal) == KILLED] += 1
+        died[exit_code(rotate_and_die, environment, str(tmp_path / "site"), fatal) == KILLED] += 1
         assert current(house.vault, key) in far_side.accepted()
-        rotate(house)
+        rotate(house, 2)
         assert far_side.accepted() == {current(house.vault, key)}, "nothing that was made is left lying about"
         assert not house.finds(OPEN)
         if died[False]:
             break
     assert died[True] >= (10 if undone else 15), died
-
-
-def _with_site(environment: Mapping[str, str], site: str, fatal: int) -> None:
-    """The same, where the far side's rotator is installed."""
-
-    sys.path.insert(0, site)
-    rotate_and_die(environment, fatal)

@@ -8,17 +8,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Concatenate, ParamSpec
 from uuid import UUID
 
+from tests.integration.far_side import STEPS, FarSide
 from vault import Maintenance
 from vault.claims import Kept
 from vault.oauth.endpoint import OAuthEndpoint
 from vault.outcome import Exchange, Outcome
 from vault.provider import Provider
 from vault.spool import FileSpool
+from vault.store.rotations import PostgresRotations
 
 KILLED = -signal.SIGKILL
 _processes = multiprocessing.get_context("forkserver")
@@ -115,3 +118,39 @@ def _scan(environment: Mapping[str, str]) -> None:
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def rotate_and_die(environment: Mapping[str, str], site: str, fatal: int) -> None:
+    """Rotate credentials, and die at the ``fatal``-th point: before or after a call of the store, or of the far side.
+
+    ``site`` is where the far side's rotator is installed.
+    """
+    os.environ.update(environment)
+    sys.path.insert(0, site)
+    reached = 0
+
+    def reach() -> None:
+        nonlocal reached
+        reached += 1
+        if reached == fatal:
+            _die()
+
+    for name in ("keep_pending", "go_on", "promote", "put_off", "end_rotation"):
+        _watch(PostgresRotations, name, reach)
+    for name in (*STEPS, "undo"):
+        _watch(FarSide, name, reach)
+    worker = Maintenance.from_env(environment)
+    worker.rotate_credentials()
+    worker.close()
+
+
+def _watch(part: type, name: str, reach: Callable[[], None]) -> None:
+    call = getattr(part, name)
+
+    def watched(*args: object, **more: object) -> object:
+        reach()
+        result = call(*args, **more)
+        reach()
+        return result
+
+    setattr(part, name, watched)
