@@ -23,6 +23,8 @@ from vault.errors import (
     QueueUnavailable,
     ReconnectRequired,
     RefreshPending,
+    RotationBusy,
+    RotationFailed,
     SchemaOutdated,
     SourceUnavailable,
     StoreUnavailable,
@@ -66,6 +68,8 @@ EXAMPLES: dict[type[VaultError], tuple[Callable[[], VaultError], str]] = {
     UnknownProvider: (lambda: UnknownProvider("acme", ["google"]), "VAULT_PROVIDERS"),
     UnknownCredential: (lambda: UnknownCredential(ID, "active"), "check the id"),
     InvalidCredential: (lambda: InvalidCredential("api_key", "it is empty"), "problem"),
+    RotationBusy: (lambda: RotationBusy(ID, "retire"), "wait for its end"),
+    RotationFailed: (lambda: RotationFailed("not accepted", permanent=True), "reason"),
     VersionConflict: (lambda: VersionConflict(ID, 1, 2), "read it again"),
     UnknownClient: (lambda: UnknownClient("acme", "ours"), "evergrant client list"),
     RefreshPending: (lambda: RefreshPending(ID, "refreshing", timedelta(seconds=5)), "ask again"),
@@ -91,6 +95,10 @@ def test_every_error_can_be_had_at_the_door() -> None:
     assert all(getattr(vault, each.__name__) is each and each.__name__ in vault.__all__ for each in written())
 
 
+SAID_BY_WHO_RAISES = {ConfigurationError, ConnectRefused, DestructionRefused, InvalidCredential, RotationFailed}
+"""Their messages say what to do, in words of that place."""
+
+
 def test_every_error_that_is_raised_has_an_example_here() -> None:
     only_caught = {VaultError, TokenUnavailable}
     assert set(EXAMPLES) == set(written()) - only_caught
@@ -100,12 +108,7 @@ def test_every_error_that_is_raised_has_an_example_here() -> None:
 def test_docstring_and_message_hold_the_remedy(kind: type[VaultError]) -> None:
     make, remedy = EXAMPLES[kind]
     assert remedy in " ".join((kind.__doc__ or "").split())
-    if kind not in (
-        ConfigurationError,
-        ConnectRefused,
-        DestructionRefused,
-        InvalidCredential,
-    ):  # whoever raises these says what to do
+    if kind not in SAID_BY_WHO_RAISES:
         assert remedy in str(make())
 
 
