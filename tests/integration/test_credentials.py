@@ -309,6 +309,30 @@ def test_another_tenants_credentials_are_not_there(vault: Vault) -> None:
     assert value(vault, key) == "one"
 
 
+def test_what_ends_soon_and_what_is_past_its_age_is_listed_the_first_first(house: House, vault: Vault) -> None:
+    now = datetime.now(UTC)
+    late, soon, over = (vault.store_api_key("sk", expires_at=now + days * DAY) for days in (20, 10, -1))
+    vault.store_api_key("sk", expires_at=now + 40 * DAY)
+    assert [each.id for each in vault.list_expiring()] == [over, soon, late]
+    assert [each.id for each in vault.list_expiring(15)] == [over, soon]
+    assert vault.check_rotation_required() == []
+    house.sql("UPDATE evergrant.credential SET rotate_at = now() - interval '1 day' WHERE id = %s", [soon])
+    assert [each.id for each in vault.check_rotation_required()] == [soon]
+    assert vault.for_tenant("umbra").list_expiring() == vault.for_tenant("umbra").check_rotation_required() == []
+
+
+def test_what_was_deleted_is_destroyed_when_it_cannot_be_brought_back(house: House, vault: Vault) -> None:
+    key, kept = vault.store_api_key("one"), vault.store_api_key("two")
+    vault.delete_credentials(key, kept)
+    house.sql("UPDATE evergrant.credential SET purge_at = now() WHERE id = %s", [key])
+    assert house.worker.cleanup(dry_run=True)["credentials"] == 1
+    assert house.worker.cleanup()["credentials"] == 1
+    assert house.worker.cleanup()["credentials"] == 0
+    assert vault.describe_credential(key).state == "destroyed"
+    vault.undelete_credential(kept)
+    assert value(vault, kept) == "two"
+
+
 # ------------------------------------------------------------------------------------------------------------- policies
 
 

@@ -132,7 +132,15 @@ class CredentialCalls:
         """List credentials of this tenant by id, without values; ``after`` is the last id of the page before."""
         of = None if connection is None else read_id(connection)
         wanted = Wanted(self._keeping.tenant, owner, provider, of, None if kind is None else Kind(kind), tags, state)
-        return self._keeping.list(wanted, None if after is None else _id(after), limit)
+        return self._keeping.found(wanted, None if after is None else _id(after), limit)
+
+    def list_expiring(self, days: float = 30, limit: int = 1_000) -> list[Credential]:
+        """List credentials that end by themselves within so many days, or have ended, the first first; no values."""
+        return self._keeping.expiring(timedelta(days=days), limit)
+
+    def check_rotation_required(self, limit: int = 1_000) -> list[Credential]:
+        """List credentials that their policies want rotated by now, the oldest first; no values."""
+        return self._keeping.past_their_age(limit)
 
     def history(self, credential_id: Id) -> list[CredentialVersion]:
         """Return every version of a credential, without values, newest first. Raises ``UnknownCredential``."""

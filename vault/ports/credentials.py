@@ -136,6 +136,12 @@ class CredentialStore(Protocol):
     def credentials(self, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[StoredCredential]:
         """Some of those wanted, by id."""
 
+    def expiring(self, tenant: str | None, within: timedelta, limit: int) -> Sequence[StoredCredential]:
+        """Active credentials that end by themselves within a time, or have, the first first; None: of every tenant."""
+
+    def past_their_age(self, tenant: str | None, limit: int) -> Sequence[StoredCredential]:
+        """Active credentials that their policies want rotated by now, the oldest first; None: of every tenant."""
+
     def delete_credentials(self, tenant: str, ids: Mapping[UUID, float]) -> set[UUID]:
         """Delete active credentials so that they can be brought back; returns which were.
 

@@ -165,9 +165,17 @@ class Keeping:
             raise UnknownCredential(credential_id)
         return [_version(each) for each in found]
 
-    def list(self, wanted: Wanted, after: UUID | None, limit: int) -> list[Credential]:
+    def found(self, wanted: Wanted, after: UUID | None, limit: int) -> list[Credential]:
         """Return some credentials without their values, by id."""
         return [_shown(each) for each in self._store.credentials(wanted, after, limit)]
+
+    def expiring(self, within: timedelta, limit: int) -> list[Credential]:
+        """Return credentials that end by themselves within a time, or have, the first first."""
+        return [_shown(each) for each in self._store.expiring(self.tenant, within, limit)]
+
+    def past_their_age(self, limit: int) -> list[Credential]:
+        """Return credentials that their policies want rotated by now, the oldest first."""
+        return [_shown(each) for each in self._store.past_their_age(self.tenant, limit)]
 
     # ----------------------------------------------------------------------------------------------------------- ending
 

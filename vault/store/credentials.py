@@ -80,6 +80,21 @@ class PostgresCredentials:
         with self._database.begin() as transaction:
             return [StoredCredential(*row) for row in transaction.execute(found)]
 
+    def expiring(self, tenant: str | None, within: timedelta, limit: int) -> Sequence[StoredCredential]:
+        """See ``CredentialStore.expiring``."""
+        return self._dated(credential.c.expires_at, within, tenant, limit)
+
+    def past_their_age(self, tenant: str | None, limit: int) -> Sequence[StoredCredential]:
+        """See ``CredentialStore.past_their_age``."""
+        return self._dated(credential.c.rotate_at, timedelta(0), tenant, limit)
+
+    def _dated(self, date: Any, within: timedelta, tenant: str | None, limit: int) -> Sequence[StoredCredential]:
+        wanted = sa.select(*_COLUMNS).where(credential.c.state == "active", date <= _now + within)
+        if tenant is not None:
+            wanted = wanted.where(credential.c.tenant == tenant)
+        with self._database.begin() as transaction:
+            return [StoredCredential(*row) for row in transaction.execute(wanted.order_by(date).limit(limit))]
+
     # --------------------------------------------------------------------------------------------------------- writing
 
     def add_credentials(self, new: Sequence[tuple[StoredCredential, SealedVersion]]) -> None:

@@ -317,6 +317,7 @@ credential = sa.Table(
     sa.Index("credential_by_owner", "tenant", "owner"),
     sa.Index("credential_by_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
     sa.Index("credential_expiring", "expires_at", postgresql_where=sa.text("state = 'active'")),
+    sa.Index("credential_aged", "rotate_at", postgresql_where=sa.text("state = 'active'")),
     sa.Index("credential_rotating", "rotate_at", postgresql_where=sa.text("state = 'active' AND rotator <> ''")),
     sa.Index("credential_warning", "warn_at", postgresql_where=sa.text("state = 'active'")),
     sa.Index("credential_purging", "purge_at", postgresql_where=sa.text("state = 'deleted'")),

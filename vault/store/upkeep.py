@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from vault.claims import Revocation
 from vault.store.audit import audit_row
+from vault.store.credentials import destroy
 from vault.store.engine import Database
-from vault.store.tables import audit, candidate, connect_attempt, oauth_grant, revocation
+from vault.store.tables import audit, candidate, connect_attempt, credential, oauth_grant, revocation
 
 CANDIDATE_LIFE = timedelta(days=30)
 """A candidate is kept this long: it is only tried when the row's own refresh token has been rejected."""
@@ -66,4 +67,13 @@ class PostgresUpkeep:
                     removed[name] = transaction.scalar(counted) or 0
                 else:
                     removed[name] = transaction.execute(table.delete().where(condition)).rowcount
+            removed["credentials"] = _purge(transaction, dry_run=dry_run)
         return removed
+
+
+def _purge(transaction: sa.Connection, *, dry_run: bool) -> int:
+    """Take away the values of credentials that were deleted and cannot be brought back any more."""
+    over = (credential.c.state == "deleted", credential.c.purge_at <= _now)
+    if dry_run:
+        return transaction.scalar(sa.select(sa.func.count()).select_from(credential).where(*over)) or 0
+    return len(destroy(transaction, *over))

@@ -81,7 +81,7 @@ def upgrade() -> None:
     _index("by_tenant", "tenant", "id")
     _index("by_connection", "connection_id", where="connection_id IS NOT NULL")
     _index("by_owner", "tenant", "owner")
-    for name, column in (("expiring", "expires_at"), ("warning", "warn_at")):
+    for name, column in (("expiring", "expires_at"), ("aged", "rotate_at"), ("warning", "warn_at")):
         _index(name, column, where="state = 'active'")
     _index("rotating", "rotate_at", where="state = 'active' AND rotator <> ''")
     _index("purging", "purge_at", where="state = 'deleted'")
