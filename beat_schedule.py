@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vault import (
+    AuditChain,
     Cleanup,
     HealthCheck,
     Job,
@@ -28,6 +29,7 @@ INTERVALS: dict[type[Job], str] = {
     RotateCredentials: "credential_interval_s",
     HealthCheck: "health_interval_s",
     Cleanup: "cleanup_interval_s",
+    AuditChain: "audit_interval_s",
 }
 """For each job on a schedule, the setting with its interval in seconds."""
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)

@@ -33,7 +33,7 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.ports",),
     ("vault.policy",),
     ("vault.claims", "vault.outcome", "vault.settings"),
-    ("vault.model", "vault.provider", "vault.migration", "vault.credentials"),
+    ("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials"),
     ("vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
 )
 """From the top down. A part is a module or a package; parts beside each other do not know each other."""

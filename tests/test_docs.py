@@ -64,7 +64,9 @@ def test_the_api_page_names_every_public_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "face", [vault.Vault, vault.Maintenance, vault.Keys, vault.Clients], ids=lambda face: str(face.__name__)
+    "face",
+    [vault.Vault, vault.Maintenance, vault.Keys, vault.Clients, vault.Audit],
+    ids=lambda face: str(face.__name__),
 )
 def test_the_api_page_names_every_method(face: type) -> None:
     """So does every method of a face; and no other."""

@@ -4,6 +4,9 @@
 nothing.
 """
 
+from vault.audit.chain import AuditCheck, AuditProblem, AuditProgress, Finding
+from vault.audit.lines import anchor_line, read_anchors, row_fields
+from vault.audit.rows import AuditAnchor, AuditRow
 from vault.claims import Overdue
 from vault.credentials.rotators import RotationRequest, Rotator
 from vault.engine.drain import Tally
@@ -33,9 +36,10 @@ from vault.errors import (
     VersionConflict,
 )
 from vault.exposition import metrics_text, serve_metrics
-from vault.facade import BasicAuth, ClientCertificate, Clients, Keys, Maintenance, Vault
+from vault.facade import Audit, BasicAuth, ClientCertificate, Clients, Keys, Maintenance, Vault
 from vault.jobs import (
     LANES,
+    AuditChain,
     Cleanup,
     HealthCheck,
     Job,
@@ -52,6 +56,7 @@ from vault.migration.summary import MigrationSummary
 from vault.model import Connection, Credential, CredentialValue, CredentialVersion, Status, Token
 from vault.ports import OpenAudit, Retired, Shredded, TenantKek
 from vault.secret import Secret
+from vault.services.audit_export import AuditExport
 from vault.services.clients import RegisteredClient
 from vault.services.connect import ConnectStart
 from vault.services.health import Health
@@ -60,6 +65,14 @@ from vault.settings import Settings
 
 __all__ = [
     "LANES",
+    "Audit",
+    "AuditAnchor",
+    "AuditChain",
+    "AuditCheck",
+    "AuditExport",
+    "AuditProblem",
+    "AuditProgress",
+    "AuditRow",
     "BasicAuth",
     "CannotOpen",
     "Cleanup",
@@ -73,6 +86,7 @@ __all__ = [
     "CredentialValue",
     "CredentialVersion",
     "DestructionRefused",
+    "Finding",
     "Health",
     "HealthCheck",
     "InvalidCredential",
@@ -121,6 +135,9 @@ __all__ = [
     "Vault",
     "VaultError",
     "VersionConflict",
+    "anchor_line",
     "metrics_text",
+    "read_anchors",
+    "row_fields",
     "serve_metrics",
 ]

@@ -81,6 +81,14 @@ class Migrate:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuditChain:
+    """Link what was told to the audit since the last time."""
+
+    task: ClassVar[str] = "vault.audit_chain"
+    lane: ClassVar[str] = "maintenance"
+
+
 Job = (
     Refresh
     | RefreshScan
@@ -91,6 +99,7 @@ Job = (
     | HealthCheck
     | Cleanup
     | Migrate
+    | AuditChain
 )
 
 LANES = ("urgent", "refresh", "maintenance", "events")

@@ -53,6 +53,8 @@ client_secrets_refused: Final = Counter(
 gets: Final = Counter("evergrant_gets", "Tokens asked for.", ["outcome"])
 """outcome: fresh, stale, waited, pending, reconnect, unknown."""
 
+audit_linked: Final = Counter("evergrant_audit_linked", "Rows of the audit that were linked to their chains.")
+
 overdue_seconds: Final = Gauge(
     "evergrant_refresh_overdue_seconds",
     "How long the oldest unclaimed refresh has been due, at the last health check.",

@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
+from vault.audit.rows import LEAST_DAYS
 from vault.encodings import parse_encryption_key
 from vault.errors import ConfigurationError
 from vault.model import DEFAULT_TENANT, SYSTEM
@@ -190,6 +191,10 @@ class Settings(BaseModel):
         default=300.0, validation_alias=_alias("CLEANUP_INTERVAL_S", "TOKEN_CLEANUP_INTERVAL")
     )
     """Seconds between clean-ups."""
+    audit_interval_s: Seconds = 60.0
+    """Seconds between linkings of what was told to the audit."""
+    audit_retention_days: Annotated[float, Field(ge=LEAST_DAYS, le=36_600)] = 400.0
+    """Age after which rows of the audit are forgotten, in days; 31 at least, as refreshing needs its memory."""
     database_prepared: bool = True
     """Use prepared statements; off behind PgBouncer in transaction mode."""
     clients: Mapping[str, Client] = Field(default_factory=dict, exclude=True, repr=False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from vault import (
+    AuditChain,
     Cleanup,
     HealthCheck,
     Migrate,
@@ -15,6 +18,9 @@ from vault import (
 )
 from worker.app import app
 from worker.process import maintenance
+
+AUDIT_BUDGET = timedelta(seconds=20)
+"""Rows are linked for so long, then there is room for other work; another task goes on."""
 
 
 @app.task(name=Refresh.task)
@@ -73,3 +79,10 @@ def migrate(name: str) -> None:
     """Move grants for a while; with more left, ring again."""
     if maintenance().migrate_slice(name):
         maintenance().ring(Migrate(name))
+
+
+@app.task(name=AuditChain.task)
+def audit_chain() -> None:
+    """Link what was told to the audit for a while; with more left, ring again."""
+    if maintenance().audit.chain_slice(AUDIT_BUDGET):
+        maintenance().ring(AuditChain())

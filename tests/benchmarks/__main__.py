@@ -11,7 +11,7 @@ import structlog
 from rich.console import Console
 
 from tests import benchmarks
-from tests.benchmarks import claiming, enqueueing, keys, migrating, reading, refreshing, report, sealing
+from tests.benchmarks import auditing, claiming, enqueueing, keys, migrating, reading, refreshing, report, sealing
 from tests.benchmarks.measure import Effort
 
 BENCHMARKS = {
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "seal": sealing.run,
     "claim": claiming.run,
     "enqueue": enqueueing.run,
+    "audit": auditing.run,
     "migrate": migrating.run,
     "keys": keys.run,
     "engine": refreshing.run,

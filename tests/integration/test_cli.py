@@ -145,6 +145,12 @@ NEEDS_SETTINGS = [
     ("client", "end-roll", "spotify", "ours"),
     ("client", "remove", "spotify", "ours"),
     ("cleanup",),
+    ("audit", "chain"),
+    ("audit", "verify"),
+    ("audit", "anchor"),
+    ("audit", "export", "{home}/audit.jsonl"),
+    ("audit", "tail", "-n", "1"),
+    ("db", "grant", "pg_monitor", "--as", "auditor"),
     ("migrate", os.devnull, "--format", "jsonl", "--map", "owner=o", "--map", "refresh_token=r", "--set", "provider=p"),
 ]
 NEEDS_A_KMS = [
@@ -165,7 +171,7 @@ def _filled(words: tuple[str, ...], home: Path) -> list[str]:
 
 def test_every_command_is_tried_below() -> None:
     for command in COMMANDS:
-        is_group = command in ((), ("client",), ("db",), ("kek",), ("keyring",))
+        is_group = command in ((), ("audit",), ("client",), ("db",), ("kek",), ("keyring",))
         assert is_group or any(words[: len(command)] == command for words in COMMAND_LINES), command
 
 

@@ -11,6 +11,7 @@ import pytest
 import vault
 from vault.jobs import (
     LANES,
+    AuditChain,
     Cleanup,
     HealthCheck,
     Job,
@@ -34,6 +35,7 @@ PROMISED = {
     RotateCredentials: ("vault.rotate_credentials", "maintenance", []),
     HealthCheck: ("vault.health_check", "maintenance", []),
     Cleanup: ("vault.cleanup", "maintenance", []),
+    AuditChain: ("vault.audit_chain", "maintenance", []),
     Migrate: ("vault.migrate", "maintenance", ["name"]),
 }
 """Task, lane and arguments, as other services write them into their messages."""

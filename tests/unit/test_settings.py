@@ -347,6 +347,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(field: str) -> None:
         "tenant",
         "providers",
         "migrations",
+        "policies",
         "insecure_hosts",
         "redirect_uri",
     ):

@@ -13,7 +13,7 @@ import click
 import structlog
 
 from vault import ConfigurationError, VaultError
-from vault.cli import clients, connections, keys, migration, system
+from vault.cli import audit, clients, connections, keys, migration, system
 from vault.cli.output import Output
 from vault.cli.system import EXIT_DEGRADED
 
@@ -58,7 +58,7 @@ for command in (
     connections.list_, connections.show, connections.get, connections.refresh,
     clients.client,
     keys.rotate, keys.rewrap, keys.keys, keys.kek, keys.keyring,
-    migration.migrate,
+    migration.migrate, audit.audit,
     system.db, system.check, system.health, system.metrics, system.cleanup,
 ):  # fmt: skip
     main.add_command(command)

@@ -12,6 +12,7 @@ from vault import Maintenance, metrics_text, serve_metrics
 from vault.cli.output import Output
 
 EXIT_DEGRADED = 3
+PARTS = ("worker", "web", "auditor")
 
 
 @click.group()
@@ -26,6 +27,16 @@ def db_upgrade(output: Output) -> None:
     with output.progress("upgrading"):
         revision = Maintenance.from_env().upgrade_schema()
     output.facts({"schema": revision})
+
+
+@db.command("grant")
+@click.argument("role")
+@click.option("--as", "part", type=click.Choice(PARTS), required=True, help="What connects as this role.")
+@click.pass_obj
+def db_grant(output: Output, role: str, part: str) -> None:
+    """Give the PostgreSQL role ROLE what one kind of process needs, and take the rest; repeat it after upgrades."""
+    Maintenance.from_env().grant_rights(role, part)
+    output.facts({"role": role, "as": part})
 
 
 @click.command()

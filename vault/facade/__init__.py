@@ -1,9 +1,10 @@
 """The faces of Evergrant: ``Vault`` for web apps, ``Maintenance`` for workers and operators."""
 
+from vault.facade.audit import Audit
 from vault.facade.clients import Clients
 from vault.facade.credentials import BasicAuth, ClientCertificate
 from vault.facade.keys import Keys
 from vault.facade.maintenance import Maintenance
 from vault.facade.vault import Vault
 
-__all__ = ["BasicAuth", "ClientCertificate", "Clients", "Keys", "Maintenance", "Vault"]
+__all__ = ["Audit", "BasicAuth", "ClientCertificate", "Clients", "Keys", "Maintenance", "Vault"]

@@ -14,6 +14,7 @@ from vault import settings as settings_module
 from vault.claims import Overdue
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress, to_nobody
+from vault.facade.audit import Audit
 from vault.facade.clients import Clients
 from vault.facade.ids import read_id
 from vault.facade.keys import Keys
@@ -99,6 +100,18 @@ class Maintenance:
     def clients(self) -> Clients:
         """Our registrations at providers."""
         return Clients(self._wiring)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The audit's chains."""
+        return Audit(self._wiring)
+
+    def grant_rights(self, role: str, part: str) -> None:
+        """Give a database role what a ``worker``, a ``web`` app or an ``auditor`` needs, and nothing else of ours.
+
+        To be repeated after each upgrade of the schema. Raises ``ConfigurationError``.
+        """
+        self._wiring.rights.grant(role, part)
 
     def health_check(self) -> Health:
         """Look at every part."""

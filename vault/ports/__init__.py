@@ -3,6 +3,7 @@
 All of them raise ``vault.errors`` only. An adapter that talks to a server has bounded time-outs of its own.
 """
 
+from vault.ports.audit import AnchoredPlace, AuditStore, Ends, Unlinked
 from vault.ports.clients import ClientStore, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, StoredCredential, Wanted
@@ -34,6 +35,8 @@ from vault.ports.upkeep import CleanupStore, RevocationStore
 __all__ = [
     "Adopted",
     "Adoption",
+    "AnchoredPlace",
+    "AuditStore",
     "Change",
     "CleanupStore",
     "ClientStore",
@@ -45,6 +48,7 @@ __all__ = [
     "Dates",
     "DestructionStore",
     "Doorbell",
+    "Ends",
     "Found",
     "Gate",
     "Keks",
@@ -84,6 +88,7 @@ __all__ = [
     "TokenEndpoint",
     "TokenReader",
     "Transport",
+    "Unlinked",
     "Wanted",
     "WrappedKey",
 ]

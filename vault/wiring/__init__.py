@@ -27,8 +27,11 @@ from vault.oauth.codeflow import RequestsCodeExchange
 from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.providers import FileProviders
 from vault.oauth.transport import CurlTransport
+from vault.ports import AuditStore
 from vault.queue import CeleryDoorbell
 from vault.services.access import Access
+from vault.services.audit_chain import AuditChaining
+from vault.services.audit_export import AuditExporting
 from vault.services.cleanup import Cleaning
 from vault.services.clients import Registering
 from vault.services.connect import Connecting
@@ -43,6 +46,7 @@ from vault.services.strings import Strings
 from vault.settings import Settings
 from vault.sources import open_source
 from vault.spool import FileSpool
+from vault.store.audit_chain import PostgresAudit
 from vault.store.clients import PostgresClients
 from vault.store.connections import PostgresConnections
 from vault.store.credentials import PostgresCredentials
@@ -50,6 +54,7 @@ from vault.store.engine import Database
 from vault.store.migration import PostgresMigration, RecentKeys
 from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
+from vault.store.rights import Rights
 from vault.store.rotations import PostgresRotations
 from vault.store.schema import Schema
 from vault.store.upkeep import PostgresUpkeep
@@ -63,7 +68,7 @@ class Wiring:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._policy = settings, policy.from_settings(settings)
         self.database = Database(settings.database_url, prepared=settings.database_prepared)
-        self.schema = Schema(self.database)
+        self.schema, self.rights = Schema(self.database), Rights(self.database)
         self.doorbell = CeleryDoorbell(settings.redis_url)
         files = FileProviders([Path(file) for file in settings.providers], settings.clients)
         self._connections = PostgresConnections(self.database)
@@ -78,7 +83,10 @@ class Wiring:
         self._store = PostgresRefreshStore(self.database, quarantine_wait=self._policy.quarantine_wait)
         self._exchange = RequestsCodeExchange(settings.insecure_hosts)
         self._one_at_a_time = Lock()
-        self.cleaning = Cleaning(self._upkeep)
+        self._audit = PostgresAudit(self.database)
+        self.audit_chaining = AuditChaining(self._audit, monotonic=monotonic)
+        self.audit_exporting = AuditExporting(self._audit)
+        self.cleaning = Cleaning(self._upkeep, self._audit, timedelta(days=settings.audit_retention_days))
 
     @cached_property
     def _tools(self) -> Tools:
@@ -88,6 +96,11 @@ class Wiring:
             sealer=Sealer(self.keys.keyring, self._policy),
             providers=self._providers, policy=self._policy, monotonic=monotonic, jitter=random.random,
         )  # fmt: skip
+
+    @property
+    def audit(self) -> AuditStore:
+        """The audit's chains."""
+        return self._audit
 
     @cached_property
     def refreshing(self) -> Refreshing:
@@ -192,5 +205,6 @@ class Wiring:
     def close(self) -> None:
         """Let go of connections and files."""
         self._store.close()
+        self._audit.close()
         self._spool.release()
         self.database.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 import beat_schedule
 from vault import (
     LANES,
+    AuditChain,
     Job,
     Migrate,
     RefreshScan,
@@ -141,6 +143,35 @@ def test_a_migration_rings_again_until_it_is_done_and_clean_up_rings_for_it_when
     assert found.rung == rung
     tasks.cleanup()
     assert found.rung == rung * 2
+
+
+class _Chaining:
+    """A ``Maintenance`` with more to link than one task has time for."""
+
+    def __init__(self, *, more: bool) -> None:
+        self.more = more
+        self.rung: list[Job] = []
+
+    @property
+    def audit(self) -> _Chaining:
+        return self
+
+    def chain_slice(self, budget: timedelta) -> bool:
+        assert budget < timedelta(seconds=60)
+        return self.more
+
+    def ring(self, job: Job) -> None:
+        self.rung.append(job)
+
+
+@pytest.mark.parametrize(("more", "rung"), [(True, [AuditChain()]), (False, [])])
+def test_chaining_cut_off_by_its_budget_rings_again(
+    monkeypatch: pytest.MonkeyPatch, more: bool, rung: list[Job]
+) -> None:
+    found = _Chaining(more=more)
+    monkeypatch.setattr(tasks, "maintenance", lambda: found)
+    tasks.audit_chain()
+    assert found.rung == rung
 
 
 def test_a_passing_trouble_is_retried_and_a_lasting_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

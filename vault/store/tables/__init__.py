@@ -1,0 +1,51 @@
+"""The tables, in the PostgreSQL schema ``evergrant``.
+
+The hot row, ``oauth_grant``, holds what ``get()`` needs and changes at every refresh: nothing indexed in it changes
+then, so updates stay HOT, and its values stay inline instead of in TOAST (docs/performance.md). When a grant is
+due lies in the narrow ``schedule`` beside it.
+"""
+
+from vault.store.tables.audit import audit, audit_cursor, audit_head, audit_link, audit_start
+from vault.store.tables.base import NEVER_LEASED, SCHEMA, Xid8, metadata
+from vault.store.tables.credentials import credential, credential_rotation, credential_version
+from vault.store.tables.grants import (
+    candidate,
+    connect_attempt,
+    connection,
+    connection_metadata,
+    oauth_client,
+    oauth_grant,
+    revocation,
+    schedule,
+)
+from vault.store.tables.keys import data_key, open_audit, tenant_kek, tenant_key
+from vault.store.tables.migrations import migration_row, migration_run
+
+__all__ = [
+    "NEVER_LEASED",
+    "SCHEMA",
+    "Xid8",
+    "audit",
+    "audit_cursor",
+    "audit_head",
+    "audit_link",
+    "audit_start",
+    "candidate",
+    "connect_attempt",
+    "connection",
+    "connection_metadata",
+    "credential",
+    "credential_rotation",
+    "credential_version",
+    "data_key",
+    "metadata",
+    "migration_row",
+    "migration_run",
+    "oauth_client",
+    "oauth_grant",
+    "open_audit",
+    "revocation",
+    "schedule",
+    "tenant_kek",
+    "tenant_key",
+]
