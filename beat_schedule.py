@@ -11,6 +11,7 @@ from typing import Any
 from vault import (
     AuditChain,
     Cleanup,
+    Deliver,
     HealthCheck,
     Job,
     RefreshScan,
@@ -23,6 +24,7 @@ from vault import (
 
 INTERVALS: dict[type[Job], str] = {
     RefreshScan: "scan_interval_s",
+    Deliver: "events_interval_s",
     Rewrap: "rewrap_interval_s",
     RotateDataKeys: "data_key_interval_s",
     RotateTenantKeys: "tenant_key_interval_s",

@@ -25,7 +25,7 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.wiring",),
     (
         *("vault.services", "vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue"),
-        "vault.limits",
+        *("vault.limits", "vault.hooks"),
     ),
     ("vault.engine",),
     ("vault.keyring", "vault.legacy"),
@@ -33,7 +33,10 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.ports",),
     ("vault.policy",),
     ("vault.claims", "vault.outcome", "vault.settings"),
-    ("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials"),
+    (
+        *("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials", "vault.events"),
+        "vault.webhooks",
+    ),
     ("vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
 )
 """From the top down. A part is a module or a package; parts beside each other do not know each other."""
@@ -42,7 +45,10 @@ ENTRANCES = frozenset(LAYERS[0])
 WITHIN_ENTRANCES = (("worker", "beat_schedule"), ("vault.cli", "vault.cli_migrate"))
 """The data that Celery is given; the command that is long enough for a file of its own."""
 ADAPTERS = frozenset(
-    {"vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"}
+    {
+        *("vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"),
+        "vault.hooks",
+    }
 )
 LONGEST_FILE = 400
 

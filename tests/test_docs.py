@@ -65,7 +65,7 @@ def test_the_api_page_names_every_public_name() -> None:
 
 @pytest.mark.parametrize(
     "face",
-    [vault.Vault, vault.Maintenance, vault.Keys, vault.Clients, vault.Audit],
+    [vault.Vault, vault.Maintenance, vault.Keys, vault.Clients, vault.Audit, vault.Events],
     ids=lambda face: str(face.__name__),
 )
 def test_the_api_page_names_every_method(face: type) -> None:

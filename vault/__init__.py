@@ -19,28 +19,34 @@ from vault.errors import (
     InvalidCredential,
     KeyUnavailable,
     MigrationBusy,
+    OverlapRunning,
     QueueUnavailable,
     ReconnectRequired,
     RefreshPending,
     RotationBusy,
     RotationFailed,
     SchemaOutdated,
+    SignatureInvalid,
     SourceUnavailable,
     StoreUnavailable,
     TokenUnavailable,
     UnknownClient,
     UnknownConnection,
     UnknownCredential,
+    UnknownEndpoint,
+    UnknownEvent,
     UnknownProvider,
     VaultError,
     VersionConflict,
 )
+from vault.events import Delivery, Endpoint, Event, EventType
 from vault.exposition import metrics_text, serve_metrics
-from vault.facade import Audit, BasicAuth, ClientCertificate, Clients, Keys, Maintenance, Vault
+from vault.facade import Audit, BasicAuth, ClientCertificate, Clients, Events, Keys, Maintenance, Vault
 from vault.jobs import (
     LANES,
     AuditChain,
     Cleanup,
+    Deliver,
     HealthCheck,
     Job,
     Migrate,
@@ -59,9 +65,13 @@ from vault.secret import Secret
 from vault.services.audit_export import AuditExport
 from vault.services.clients import RegisteredClient
 from vault.services.connect import ConnectStart
+from vault.services.delivering import DeliveryTally
 from vault.services.health import Health
 from vault.services.rotation import KeyCount
 from vault.settings import Settings
+from vault.webhooks import Style as WebhookStyle
+from vault.webhooks import sign as sign_webhook
+from vault.webhooks import verify as verify_webhook
 
 __all__ = [
     "LANES",
@@ -85,7 +95,14 @@ __all__ = [
     "Credential",
     "CredentialValue",
     "CredentialVersion",
+    "Deliver",
+    "Delivery",
+    "DeliveryTally",
     "DestructionRefused",
+    "Endpoint",
+    "Event",
+    "EventType",
+    "Events",
     "Finding",
     "Health",
     "HealthCheck",
@@ -101,6 +118,7 @@ __all__ = [
     "MigrationSummary",
     "OpenAudit",
     "Overdue",
+    "OverlapRunning",
     "Progress",
     "QueueUnavailable",
     "ReconnectRequired",
@@ -121,6 +139,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Shredded",
+    "SignatureInvalid",
     "SourceUnavailable",
     "Status",
     "StoreUnavailable",
@@ -131,13 +150,18 @@ __all__ = [
     "UnknownClient",
     "UnknownConnection",
     "UnknownCredential",
+    "UnknownEndpoint",
+    "UnknownEvent",
     "UnknownProvider",
     "Vault",
     "VaultError",
     "VersionConflict",
+    "WebhookStyle",
     "anchor_line",
     "metrics_text",
     "read_anchors",
     "row_fields",
     "serve_metrics",
+    "sign_webhook",
+    "verify_webhook",
 ]

@@ -11,6 +11,8 @@ VaultError
 ├── VersionConflict
 ├── RotationBusy
 ├── RotationFailed
+├── UnknownEndpoint
+├── UnknownEvent
 ├── TokenUnavailable
 │   ├── RefreshPending
 │   └── ReconnectRequired
@@ -18,6 +20,8 @@ VaultError
 ├── CannotOpen
 ├── KeyUnavailable
 ├── DestructionRefused
+├── OverlapRunning
+├── SignatureInvalid
 ├── StoreUnavailable
 ├── QueueUnavailable
 ├── SourceUnavailable
@@ -30,7 +34,7 @@ A message never contains a secret. ``transient`` says whether the same call may 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 
 class VaultError(Exception):
@@ -129,6 +133,22 @@ class RotationFailed(VaultError):
         super().__init__(f"the rotator could not do its step: {self.reason}")
 
 
+class UnknownEndpoint(VaultError):
+    """No endpoint has that id: ``evergrant endpoint list`` shows those there are."""
+
+    def __init__(self, endpoint_id: object) -> None:
+        self.endpoint_id = str(endpoint_id)[:64]
+        super().__init__(f"no endpoint {self.endpoint_id!r}: see 'evergrant endpoint list'")
+
+
+class UnknownEvent(VaultError):
+    """No event has that id, or not any more: ``evergrant event list`` shows those there are."""
+
+    def __init__(self, event_id: object) -> None:
+        self.event_id = str(event_id)[:64]
+        super().__init__(f"no event {self.event_id!r}, or not any more: see 'evergrant event list'")
+
+
 class TokenUnavailable(VaultError):
     """There is no usable access token for this connection right now."""
 
@@ -203,6 +223,27 @@ class DestructionRefused(VaultError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"nothing was destroyed: {reason}")
+
+
+class OverlapRunning(VaultError):
+    """A secret is not rolled again while the one before it still counts: wait until then, or force it.
+
+    ``until`` is when that ends. Forced, the secret before stops counting at once.
+    """
+
+    def __init__(self, until: datetime) -> None:
+        self.until = until
+        super().__init__(f"the secret before this one still counts, until {until.isoformat()}: wait, or force it")
+
+
+class SignatureInvalid(VaultError):
+    """A webhook's signature does not fit its body and our secrets, or is not of these minutes: do not act on it.
+
+    One error for every cause, on purpose.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the signature does not fit, or is not of these minutes: do not act on this message")
 
 
 class StoreUnavailable(VaultError):

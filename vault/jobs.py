@@ -89,6 +89,14 @@ class AuditChain:
     lane: ClassVar[str] = "maintenance"
 
 
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Send what there is to tell."""
+
+    task: ClassVar[str] = "vault.deliver"
+    lane: ClassVar[str] = "events"
+
+
 Job = (
     Refresh
     | RefreshScan
@@ -100,6 +108,7 @@ Job = (
     | Cleanup
     | Migrate
     | AuditChain
+    | Deliver
 )
 
 LANES = ("urgent", "refresh", "maintenance", "events")

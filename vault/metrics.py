@@ -54,6 +54,16 @@ gets: Final = Counter("evergrant_gets", "Tokens asked for.", ["outcome"])
 """outcome: fresh, stale, waited, pending, reconnect, unknown."""
 
 audit_linked: Final = Counter("evergrant_audit_linked", "Rows of the audit that were linked to their chains.")
+event_deliveries: Final = Counter(
+    "evergrant_event_deliveries", "Attempts to deliver an event, by how they ended.", ["outcome"]
+)
+"""outcome: delivered, retried, failed (it was the last), gone (410: the endpoint is disabled), unsent (no key)."""
+
+events_overdue_seconds: Final = Gauge(
+    "evergrant_events_overdue_seconds",
+    "How long the oldest delivery in nobody's hands has been due, at the last health check.",
+    multiprocess_mode="mostrecent",
+)
 
 overdue_seconds: Final = Gauge(
     "evergrant_refresh_overdue_seconds",

@@ -31,6 +31,8 @@ class Exchange(NamedTuple):
     failure: str
     """Empty, or one of ``connect``, ``resolve``, ``timeout``, ``reset``, ``closed``, ``truncated``,
     ``too_large``, ``too_late``, ``tls``, ``certificate``, ``refused_uri``, ``protocol``."""
+    seen: int = 0
+    """The status of an answer that began to come and did not come whole; for who does not read answers."""
 
 
 class Refreshed(NamedTuple):

@@ -175,6 +175,11 @@ class Settings(BaseModel):
     rotation_rate: Annotated[float, Field(gt=0)] = 2000.0
     """Rows a second that one run of a rotation touches at most."""
 
+    events_interval_s: Seconds = 5.0
+    """Seconds between looks for events to be sent; workers also ring when something happened."""
+    events_retention_days: Annotated[float, Field(gt=0, le=36_600)] = 30.0
+    """Age after which events that are on nobody's way any more are removed, in days."""
+
     scan_interval_s: Seconds = 5.0
     """Seconds between looks for due refreshes, by beat and by the pulse of every worker."""
     rewrap_interval_s: Seconds = 3600.0

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from celery import bootsteps
 
-from vault import Maintenance, RefreshScan, VaultError
+from vault import Deliver, Maintenance, RefreshScan, VaultError
 from worker.app import app
 from worker.helper import Helper
 from worker.sign import Sign
@@ -32,6 +32,7 @@ class Pulse(threading.Thread):
         self._maintenance = maintenance
         self._interval = maintenance.settings.scan_interval_s
         self._watch = Watch(self._interval)
+        self._events = Watch(maintenance.settings.events_interval_s)
         self._helper = Helper()
         self._sign = sign
         self._stopped = threading.Event()
@@ -60,6 +61,9 @@ class Pulse(threading.Thread):
         if advice.help and not self._helper.at_work:
             log.warning("pulse.helps_itself", rows=overdue.rows, late_seconds=round(late, 1))
             self._helper.start()
+        waiting = self._maintenance.undelivered()
+        if self._events.look(time.monotonic(), waiting.rows, waiting.late.total_seconds()).ring:
+            self._maintenance.ring(Deliver())
 
     def stop(self) -> None:
         """End; a helper at work may finish what is in flight."""

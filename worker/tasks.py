@@ -7,6 +7,7 @@ from datetime import timedelta
 from vault import (
     AuditChain,
     Cleanup,
+    Deliver,
     HealthCheck,
     Migrate,
     Refresh,
@@ -25,15 +26,19 @@ AUDIT_BUDGET = timedelta(seconds=20)
 
 @app.task(name=Refresh.task)
 def refresh(connection_id: str) -> None:
-    """Refresh one connection now."""
-    maintenance().refresh(connection_id)
+    """Refresh one connection now; with something to tell, ring for that."""
+    if maintenance().refresh(connection_id).news:
+        maintenance().ring(Deliver())
 
 
 @app.task(name=RefreshScan.task)
 def refresh_scan() -> None:
     """Refresh what is due; with more left than one drain takes, ring again, which never waits for Redis."""
-    if maintenance().refresh_scan().backlog:
+    tally = maintenance().refresh_scan()
+    if tally.backlog:
         maintenance().ring(RefreshScan())
+    if tally.news:
+        maintenance().ring(Deliver())
 
 
 @app.task(name=Rewrap.task)
@@ -86,3 +91,10 @@ def audit_chain() -> None:
     """Link what was told to the audit for a while; with more left, ring again."""
     if maintenance().audit.chain_slice(AUDIT_BUDGET):
         maintenance().ring(AuditChain())
+
+
+@app.task(name=Deliver.task)
+def deliver() -> None:
+    """Send what there is to tell; with more left than one run takes, ring again."""
+    if maintenance().deliver().backlog:
+        maintenance().ring(Deliver())

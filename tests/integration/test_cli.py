@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from tests.integration.house import NOBODY_HERE, House
 from tests.simulator import SimulatorProcess
+from tests.support.receiver import Receiver
 from vault.cli import EXIT_DEGRADED, EXIT_FAILED, EXIT_USAGE, main
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -144,6 +145,16 @@ NEEDS_SETTINGS = [
     ("client", "set", "spotify", "ours", "--public"),
     ("client", "end-roll", "spotify", "ours"),
     ("client", "remove", "spotify", "ours"),
+    ("event", "list"),
+    ("event", "show", str(UUID(int=1))),
+    ("event", "replay", str(UUID(int=1))),
+    ("endpoint", "list"),
+    ("endpoint", "add", "https://app.example/hook"),
+    ("endpoint", "test", str(UUID(int=1))),
+    ("endpoint", "enable", str(UUID(int=1))),
+    ("endpoint", "disable", str(UUID(int=1))),
+    ("endpoint", "rotate-secret", str(UUID(int=1))),
+    ("endpoint", "remove", str(UUID(int=1))),
     ("cleanup",),
     ("audit", "chain"),
     ("audit", "verify"),
@@ -169,9 +180,12 @@ def _filled(words: tuple[str, ...], home: Path) -> list[str]:
     return [word.replace("{home}", str(home)) for word in words]
 
 
+GROUPS = ("audit", "client", "db", "endpoint", "event", "kek", "keyring")
+
+
 def test_every_command_is_tried_below() -> None:
     for command in COMMANDS:
-        is_group = command in ((), ("audit",), ("client",), ("db",), ("kek",), ("keyring",))
+        is_group = not command or (len(command) == 1 and command[0] in GROUPS)
         assert is_group or any(words[: len(command)] == command for words in COMMAND_LINES), command
 
 
@@ -345,9 +359,13 @@ def test_cleaning_up_counts_first_when_told_to(run: Run, house: House) -> None:
 
 
 def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, house: House, connected: UUID) -> None:
-    for words in COMMAND_LINES:
-        named = [str(connected) if word == str(UUID(int=1)) else word for word in _filled(words, house.home)]
-        assert _document(run("--json", *named)) is not None, words
+    with Receiver() as receiver:
+        endpoint, _ = house.worker.events.add_endpoint("default", receiver.url("/"))
+        ids = {"endpoint": endpoint, "event": house.worker.events.test(endpoint).event_id}
+        for words in COMMAND_LINES:
+            one = str(ids.get(words[0], connected))
+            named = [one if word == str(UUID(int=1)) else word for word in _filled(words, house.home)]
+            assert _document(run("--json", *named)) is not None, words
 
 
 # --------------------------------------------------------------------------------------------------------- before work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -20,18 +20,22 @@ from vault.errors import (
     InvalidCredential,
     KeyUnavailable,
     MigrationBusy,
+    OverlapRunning,
     QueueUnavailable,
     ReconnectRequired,
     RefreshPending,
     RotationBusy,
     RotationFailed,
     SchemaOutdated,
+    SignatureInvalid,
     SourceUnavailable,
     StoreUnavailable,
     TokenUnavailable,
     UnknownClient,
     UnknownConnection,
     UnknownCredential,
+    UnknownEndpoint,
+    UnknownEvent,
     UnknownProvider,
     VaultError,
     VersionConflict,
@@ -81,6 +85,10 @@ EXAMPLES: dict[type[VaultError], tuple[Callable[[], VaultError], str]] = {
     StoreUnavailable: (lambda: StoreUnavailable("db:5432/app", "refused"), "VAULT_DATABASE_URL"),
     QueueUnavailable: (lambda: QueueUnavailable("redis:6379", "refused"), "VAULT_REDIS_URL"),
     SourceUnavailable: (lambda: SourceUnavailable("mysql://db/app", "refused"), "are the URL and the rights right"),
+    UnknownEndpoint: (lambda: UnknownEndpoint(ID), "evergrant endpoint list"),
+    UnknownEvent: (lambda: UnknownEvent(ID), "evergrant event list"),
+    OverlapRunning: (lambda: OverlapRunning(datetime(2026, 1, 1, tzinfo=UTC)), "force it"),
+    SignatureInvalid: (SignatureInvalid, "do not act on"),
     MigrationBusy: (lambda: MigrationBusy("mysql://db/app#t.rt"), "wait for its end"),
 }
 """For every error that is raised: one of it, and words of the remedy that its docstring and its message both hold."""

@@ -13,6 +13,7 @@ from vault.jobs import (
     LANES,
     AuditChain,
     Cleanup,
+    Deliver,
     HealthCheck,
     Job,
     Migrate,
@@ -37,6 +38,7 @@ PROMISED = {
     Cleanup: ("vault.cleanup", "maintenance", []),
     AuditChain: ("vault.audit_chain", "maintenance", []),
     Migrate: ("vault.migrate", "maintenance", ["name"]),
+    Deliver: ("vault.deliver", "events", []),
 }
 """Task, lane and arguments, as other services write them into their messages."""
 

@@ -78,6 +78,8 @@ class Tally(NamedTuple):
     """False: some answers were left to the spool."""
     backlog: bool
     """More was due than the budget allowed."""
+    news: bool = False
+    """There may be something to tell tenant admins."""
 
 
 class Drain:
@@ -138,7 +140,8 @@ class Drain:
             self._hear(POLL)
         self.settled = self._writer.finish(HOLD)
         refreshes.labels("stored").inc(self._writer.stored)
-        return Tally(self._claimed, self._writer.stored, dict(self._outcomes), self.settled, backlog=False)
+        outcomes, news = dict(self._outcomes), self._writer.news
+        return Tally(self._claimed, self._writer.stored, outcomes, self.settled, backlog=False, news=news)
 
     # ---------------------------------------------------------------------------------------------------- the loop
 

@@ -7,10 +7,11 @@ write to the database could otherwise have it shown to another provider.
 from __future__ import annotations
 
 import json
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from vault.envelope import context, open_envelope, seal
 from vault.errors import CannotOpen
+from vault.events import EventType, Fact
 from vault.keyring import Keyring
 from vault.model import SYSTEM
 from vault.ports import StoredClient
@@ -53,6 +54,14 @@ def sealed(keyring: Keyring, row: StoredClient, client: Client) -> StoredClient:
         secret_envelope=envelope(CLIENT_SECRET, client.client_secret),
         other_envelope=envelope(OTHER_SECRET, client.other_secret),
     )
+
+
+def refusal(keyring: Keyring, provider: str, client: Client, instead: str) -> Fact:
+    """Return the fact that a provider refused a secret, the same in every process. Raises as ``opened``."""
+    registration = uuid5(NAMESPACE_URL, f"evergrant:client:{provider}:{client.client_id}")
+    kind = EventType.CLIENT_SECRET_REFUSED
+    key = ":".join((kind, str(registration), print_of(keyring, registration, client.client_secret) or "", instead))
+    return Fact(SYSTEM, kind, key, {"provider": provider, "client_id": client.client_id, "instead": instead})
 
 
 def print_of(keyring: Keyring, client_row: UUID, secret: Secret | None) -> str | None:

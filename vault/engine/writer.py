@@ -20,6 +20,7 @@ from vault.claims import Claim, Kept, Verdict
 from vault.engine.sealing import Sealer
 from vault.errors import VaultError
 from vault.metrics import late_answers
+from vault.model import Status
 from vault.policy import Place, RefreshPolicy
 from vault.ports import RefreshStore, Spool
 
@@ -75,6 +76,8 @@ class Writer:
         self.stored = 0
         self.unsettled = 0
         """Work given up; answers among it lie in the spool."""
+        self.news = False
+        """Something may have been stored that tenant admins are told of."""
         self._thread.start()
 
     def put(self, *works: Work) -> None:
@@ -159,6 +162,7 @@ class Writer:
     def _together(self, kept: Sequence[Kept], verdicts: Sequence[Verdict]) -> None:
         settled = self._store.settle(kept, verdicts)
         self.stored += len(settled.stored)
+        self.news |= any(each.recovered_from for each in kept) or any(_is_news(each) for each in verdicts)
         for answer in kept:
             if answer.connection_id not in settled.stored:
                 self.stored += settle_late(self._store, answer) is Place.ROW
@@ -185,11 +189,16 @@ class Writer:
     def _condemn(self, asked: Condemnation) -> None:
         verdict, claim = asked.verdict, asked.verdict.claim
         if self._store.condemn(verdict, client_id=asked.client_id, spooled=self._spool.holds(claim.connection_id)):
+            self.news = True
             return
         if asked.client_id != claim.client_id:
             self._store.settle((), (policy.other_client(self._policy, claim),))
         else:
             self._adopt(claim)
+
+
+def _is_news(verdict: Verdict) -> bool:
+    return verdict.status is Status.QUARANTINED
 
 
 def settle_late(store: RefreshStore, kept: Kept, *, holding: int | None = None) -> Place:

@@ -16,11 +16,13 @@ from vault.engine.drain import Tally
 from vault.engine.sweep import Progress, to_nobody
 from vault.facade.audit import Audit
 from vault.facade.clients import Clients
+from vault.facade.events import Events
 from vault.facade.ids import read_id
 from vault.facade.keys import Keys
 from vault.jobs import Job, Migrate, Refresh
 from vault.migration.plan import Migration, configured
 from vault.migration.summary import MigrationSummary
+from vault.services.delivering import DeliveryTally
 from vault.services.health import Health
 from vault.services.migration import BATCH, Order
 from vault.settings import Settings
@@ -112,6 +114,24 @@ class Maintenance:
         To be repeated after each upgrade of the schema. Raises ``ConfigurationError``.
         """
         self._wiring.rights.grant(role, part)
+
+    @cached_property
+    def events(self) -> Events:
+        """What tenant admins are told, and where it is sent."""
+        return Events(self._wiring)
+
+    def deliver(self, budget: timedelta = DRAIN_BUDGET) -> DeliveryTally:
+        """Send every event that is due to whom it may concern.
+
+        Args:
+            budget: How long deliveries are begun; what is in flight then takes one request deadline more, a hook as
+                long as it takes.
+        """
+        return self._wiring.delivering.run(budget)
+
+    def undelivered(self) -> Overdue:
+        """What is to be sent by now and in nobody's hands; ``rows`` counts new events, and endpoints."""
+        return self._wiring.outbox.overdue()
 
     def health_check(self) -> Health:
         """Look at every part."""

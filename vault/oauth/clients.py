@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from vault.engine.registrations import opened
+from vault.engine.registrations import opened, refusal
 from vault.errors import VaultError
 from vault.forks import in_children
 from vault.keyring import Keyring
@@ -59,6 +59,8 @@ class ClientRegistry:
         self._stored: dict[UUID, _Stored] = {}
         self._rolls: dict[tuple[str, str], _Roll] = {}
         self._told: dict[str, str] = {}
+        self._untold: list[tuple[str, Client, str]] = []
+        """Refused secrets that operators have not been told of."""
         self._begin_anew()
         in_children(self._begin_anew)
         self._merge()
@@ -81,6 +83,8 @@ class ClientRegistry:
 
     def look(self, *, at_once: bool = False) -> None:
         """See ``Providers.look``. One thread looks; the others go on with what is known, unless nothing is yet."""
+        if self._untold:
+            self._tell_operators()
         if not at_once and self._monotonic() < self._look_at:
             return
         if not self._looking.acquire(blocking=at_once or not self._looked):
@@ -117,6 +121,15 @@ class ClientRegistry:
             return known or (row, None)
         self._tell(subject, "")
         return row, client
+
+    def _tell_operators(self) -> None:
+        """Make events of refusals; while database or KMS are away they wait."""
+        untold, self._untold = self._untold, []
+        try:
+            self._store.tell([refusal(self._keyring, *each) for each in untold])
+        except VaultError as error:
+            log.warning("clients.untold", error=type(error).__name__)
+            self._untold += untold
 
     def _tell(self, subject: str, trouble: str) -> None:
         """Say once that something cannot be had, and once that it can be had again."""
@@ -182,12 +195,17 @@ class ClientRegistry:
             other = roll.in_use.other_secret
             if other is None or _is_among(other, roll.refused):
                 if not again:
-                    _alert(provider.name, client, "nothing")
+                    self._alert(provider.name, client, "nothing")
                 return False
             roll.in_use = replace(roll.in_use, client_secret=other, other_secret=client.client_secret)
             self._put_together()
-        _alert(provider.name, client, "other")
+        self._alert(provider.name, client, "other")
         return True
+
+    def _alert(self, provider: str, client: Client, instead: str) -> None:
+        client_secrets_refused.labels(instead).inc()
+        log.error("client.secret_refused", provider=provider, client_id=client.client_id, instead=instead)
+        self._untold.append((provider, client, instead))
 
 
 def _both(first: Client, second: Client) -> Client:
@@ -201,8 +219,3 @@ def _both(first: Client, second: Client) -> Client:
 
 def _is_among(secret: Secret | None, refused: Sequence[tuple[Secret, float]]) -> bool:
     return any(secret == each for each, _ in refused)
-
-
-def _alert(provider: str, client: Client, instead: str) -> None:
-    client_secrets_refused.labels(instead).inc()
-    log.error("client.secret_refused", provider=provider, client_id=client.client_id, instead=instead)

@@ -141,7 +141,7 @@ class _Transfer:
         sent = self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
         if sent and failure == "refused_uri":  # libcurl's code for an answer that is not HTTP is the same
             failure = "protocol"
-        return Exchange(self.request.tag, 0, b"", None, sent, failure)
+        return Exchange(self.request.tag, 0, b"", None, sent, failure, self.curl.getinfo(pycurl.RESPONSE_CODE))
 
 
 class CurlTransport:

@@ -19,6 +19,7 @@ from vault.ports.migration import (
     SourceRow,
     StoredGrant,
 )
+from vault.ports.outbox import EndpointStore, OutboxStore, StoredEndpoint
 from vault.ports.providers import CodeExchange, Gate, Providers, TokenEndpoint, Transport
 from vault.ports.refresh import Doorbell, Orphan, RefreshStore, Spool
 from vault.ports.rotation import (
@@ -48,6 +49,7 @@ __all__ = [
     "Dates",
     "DestructionStore",
     "Doorbell",
+    "EndpointStore",
     "Ends",
     "Found",
     "Gate",
@@ -61,6 +63,7 @@ __all__ = [
     "NewGrant",
     "OpenAudit",
     "Orphan",
+    "OutboxStore",
     "Providers",
     "RefreshStore",
     "ReplacedRow",
@@ -80,6 +83,7 @@ __all__ = [
     "StoredClient",
     "StoredCount",
     "StoredCredential",
+    "StoredEndpoint",
     "StoredGrant",
     "TenantKek",
     "TenantKeks",

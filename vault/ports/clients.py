@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from vault.events import Fact
+
 
 class StoredClient(NamedTuple):
     """One registration, its secrets sealed."""
@@ -44,6 +46,9 @@ class ClientStore(Protocol):
         Returns:
             How many need it: grants that are alive, and tokens its provider is still to be told to forget.
         """
+
+    def tell(self, facts: Sequence[Fact]) -> None:
+        """Tell operators of these, each once."""
 
     def grants_by_client(self) -> Mapping[tuple[str, str], int]:
         """How many grants each registration (provider, client id) got that are not disconnected; reads every grant."""

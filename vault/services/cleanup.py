@@ -16,12 +16,12 @@ MOST_BATCHES = 100
 class Cleaning:
     """The use case behind ``vault.cleanup``."""
 
-    def __init__(self, store: CleanupStore, audit: AuditStore, audit_life: timedelta) -> None:
-        self._store, self._audit, self._audit_life = store, audit, audit_life
+    def __init__(self, *stores: CleanupStore, audit: AuditStore, audit_life: timedelta) -> None:
+        self._stores, self._audit, self._audit_life = stores, audit, audit_life
 
     def run(self, *, dry_run: bool) -> Mapping[str, int]:
         """Remove outdated rows, or count them; returns how many of what."""
-        swept = self._store.sweep(dry_run=dry_run)
+        swept = {what: number for store in self._stores for what, number in store.sweep(dry_run=dry_run).items()}
         audit_rows = self._audit.forgettable(self._audit_life) if dry_run else self._forget()
         return {**swept, "audit_rows": audit_rows}
 

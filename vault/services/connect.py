@@ -16,7 +16,7 @@ from vault import policy
 from vault.engine.sealing import METADATA, Sealer, read, share_of, written
 from vault.envelope import context, open_envelope, seal
 from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, KeyUnavailable, UnknownConnection
-from vault.jobs import Refresh
+from vault.jobs import Deliver, Refresh
 from vault.keyring import Keyring
 from vault.model import Answer, Connection, Status
 from vault.policy import RefreshPolicy
@@ -256,6 +256,7 @@ class Connecting:
         """End a connection; see ``Vault.disconnect``."""
         if not self._store.disconnect(self._tenant, connection_id):
             raise UnknownConnection(connection_id)
+        self._doorbell.ring(Deliver.task, Deliver.lane, None)
 
     def ask(self, connection_id: UUID, *, insist: bool) -> None:
         """Make a refresh due now, durably, then ring; see ``Vault.enqueue``."""

@@ -8,11 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from vault.events import Fact
 from vault.model import SYSTEM, Status
 from vault.ports import StoredClient
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.tables import audit, connection, oauth_client, oauth_grant, revocation
+from vault.store.telling import record
 
 _COLUMNS = [oauth_client.c[name] for name in StoredClient._fields]
 _SECRETS = ("version", "data_key_id", "secret_envelope", "other_envelope")
@@ -55,6 +57,12 @@ class PostgresClients:
             if (force or not needed) and transaction.execute(removing).rowcount:
                 _log(transaction, "client.removed", client, {"grants": needed})
         return needed
+
+    def tell(self, facts: Sequence[Fact]) -> None:
+        """See ``ClientStore.tell``."""
+        with self._database.begin() as transaction:
+            for fact in facts:
+                record(transaction, fact)
 
     def grants_by_client(self) -> Mapping[tuple[str, str], int]:
         """See ``ClientStore.grants_by_client``."""

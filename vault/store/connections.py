@@ -26,6 +26,7 @@ from vault.store.tables import (
     revocation,
     schedule,
 )
+from vault.store.telling import DISCONNECTED, RECOVERY
 
 _now = sa.func.now()
 _VIEW = sa.select(
@@ -129,6 +130,8 @@ class PostgresConnections:
                 "refresh": grant.refresh_fp.hex() if grant.refresh_fp else None,
             }
             transaction.execute(audit.insert().values(audit_row(grant.tenant, event, grant.connection_id, detail)))
+            if grant.version > 1:
+                transaction.exec_driver_sql(RECOVERY, (grant.connection_id,))
             row = transaction.execute(_VIEW.where(connection.c.id == grant.connection_id)).one()
         return _connection(row)
 
@@ -224,6 +227,7 @@ class PostgresConnections:
                 detail = {"refresh": grant.refresh_fp.hex() if grant.refresh_fp else None}
                 event = audit_row(tenant, "connection.disconnected", connection_id, detail)
                 transaction.execute(audit.insert().values(event))
+                transaction.exec_driver_sql(DISCONNECTED, (connection_id,))
             return True
 
     def ask(self, tenant: str, connection_id: UUID, *, insist: bool) -> timedelta | None:

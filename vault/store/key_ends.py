@@ -23,11 +23,14 @@ from vault.store.tables import (
     connection,
     credential,
     data_key,
+    endpoint,
+    event,
     oauth_grant,
     open_audit,
     revocation,
     tenant_key,
 )
+from vault.store.telling import DISCONNECTED
 
 SHREDS_A_TRANSACTION = 500
 DESTROYED = {"state": "destroyed", "wrapped": b""}
@@ -114,6 +117,7 @@ class PostgresKeyEnds:
             ).all()
             for connection_id in ids:
                 forget(transaction, connection_id, SHREDDED)
+                transaction.exec_driver_sql(DISCONNECTED, (connection_id,))
             destroy(transaction, credential.c.tenant == tenant, credential.c.owner == owner)
             for table in (revocation, connect_attempt):
                 transaction.execute(table.delete().where(table.c.tenant == tenant, table.c.owner == owner))
@@ -132,7 +136,7 @@ class PostgresKeyEnds:
         connections = self._in_batches(_forget_some_connections, tenant)
         self._in_batches(_destroy_some_credentials, tenant)
         with self._database.begin() as transaction:
-            for table in (revocation, connect_attempt):
+            for table in (revocation, connect_attempt, endpoint, event):
                 transaction.execute(table.delete().where(table.c.tenant == tenant))
         return Shredded(connections, keys, tenants)
 

@@ -14,6 +14,7 @@ from vault.model import Status
 from vault.policy import Place
 from vault.store.engine import Database
 from vault.store.pinned import PinnedConnection
+from vault.store.telling import RECOVERY, TROUBLE
 
 _LOCK = b"""
 SELECT s.epoch, s.lease_until > now() AND s.epoch IS DISTINCT FROM %b::bigint
@@ -125,6 +126,7 @@ class PostgresLateness:
             if conclusive and not done_before:
                 cursor.execute(_CONDEMN, (verdict.failures, claim.connection_id, verdict.reason, claim.connection_id))
                 _log(cursor, claim, verdict.event, verdict.reason)
+                cursor.execute(TROUBLE.encode(), (claim.connection_id,))
             return conclusive
 
     def candidates(self, connection_id: UUID, consent: int) -> list[Kept]:
@@ -185,6 +187,7 @@ def _put(cursor: psycopg.Cursor[Any], kept: Kept, status: Status) -> None:
     )
     cursor.execute(_PUT, values)
     cursor.execute(_FORGET_CANDIDATE, (kept.connection_id, kept.refresh_fp))
+    cursor.execute(RECOVERY.encode(), (kept.connection_id,))
     if kept.scopes is not None:
         cursor.execute(_SCOPED, (kept.scopes, kept.connection_id, kept.scopes))
 

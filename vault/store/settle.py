@@ -15,6 +15,7 @@ from vault.claims import Kept, Settled, Verdict
 from vault.store.arrays import Bigints, Byteas, Column, Instants, Integers, Texts, Uuids
 from vault.store.engine import Database
 from vault.store.pinned import PinnedConnection
+from vault.store.telling import recovery, telling, trouble
 
 SETTLING_PLANS = (
     "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
@@ -22,7 +23,8 @@ SETTLING_PLANS = (
 )
 """A batch is small beside the tables: it is joined by primary key, row by row, also when statistics say otherwise."""
 
-_STORE = b"""
+_STORE = (
+    b"""
 WITH answer AS (
   SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::integer[], %b::bytea[], %b::bigint[], %b::bytea[], %b::uuid[],
                        %b::bytea[], %b::bytea[], %b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[],
@@ -59,10 +61,14 @@ logged AS (
          jsonb_build_object('epoch', epoch, 'version', version, 'parent', encode(parent_fp, 'hex'),
                             'refresh', encode(refresh_fp, 'hex'))
            || CASE WHEN recovered_from IS NULL THEN '{}' ELSE jsonb_build_object('recovered_from', recovered_from) END
-    FROM stored)
+    FROM stored),"""
+    + telling(recovery("stored", "m.recovered_from IS NOT NULL")).encode()
+    + b"""
 SELECT connection_id FROM stored
 """
-_END = b"""
+)
+_END = (
+    b"""
 WITH verdict AS (
   SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::interval[],
                        %b::integer[], %b::boolean[])
@@ -82,16 +88,20 @@ marked AS (
   UPDATE evergrant.oauth_grant g SET status = v.status, reason = v.reason
     FROM ended JOIN verdict v USING (connection_id)
    WHERE g.connection_id = ended.connection_id AND g.consent = v.consent
-     AND (g.status, g.reason) IS DISTINCT FROM (v.status, v.reason) AND g.status <> 'disconnected'),
+     AND (g.status, g.reason) IS DISTINCT FROM (v.status, v.reason) AND g.status <> 'disconnected'
+  RETURNING g.connection_id, g.consent, g.version, g.status, g.reason),
 logged AS (
   INSERT INTO evergrant.audit (tenant, event, connection_id, detail)
   SELECT g.tenant, v.event, v.connection_id,
          jsonb_build_object('epoch', v.epoch, 'reason', v.reason, 'failures', v.failures,
                             'refresh', encode(g.refresh_fp, 'hex'))
     FROM ended JOIN verdict v USING (connection_id) JOIN evergrant.oauth_grant g USING (connection_id)
-   WHERE v.event <> '')
+   WHERE v.event <> ''),"""
+    + telling(trouble("marked")).encode()
+    + b"""
 SELECT connection_id FROM ended
 """
+)
 
 
 class PostgresSettling:

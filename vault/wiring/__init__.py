@@ -20,6 +20,7 @@ from vault.engine.moving import Prover, Reader
 from vault.engine.sealing import Sealer
 from vault.engine.tools import Tools
 from vault.engine.values import Values
+from vault.hooks import installed
 from vault.limits import LocalGate
 from vault.migration.plan import Migration
 from vault.oauth.clients import ClientRegistry
@@ -36,6 +37,8 @@ from vault.services.cleanup import Cleaning
 from vault.services.clients import Registering
 from vault.services.connect import Connecting
 from vault.services.credentials import Keeping
+from vault.services.delivering import Delivering
+from vault.services.endpoints import Endpoints
 from vault.services.health import HealthChecking
 from vault.services.migration import Migrating
 from vault.services.preflight import Preflight
@@ -50,8 +53,10 @@ from vault.store.audit_chain import PostgresAudit
 from vault.store.clients import PostgresClients
 from vault.store.connections import PostgresConnections
 from vault.store.credentials import PostgresCredentials
+from vault.store.endpoints import PostgresEndpoints
 from vault.store.engine import Database
 from vault.store.migration import PostgresMigration, RecentKeys
+from vault.store.outbox import PostgresOutbox
 from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
 from vault.store.rights import Rights
@@ -86,7 +91,9 @@ class Wiring:
         self._audit = PostgresAudit(self.database)
         self.audit_chaining = AuditChaining(self._audit, monotonic=monotonic)
         self.audit_exporting = AuditExporting(self._audit)
-        self.cleaning = Cleaning(self._upkeep, self._audit, timedelta(days=settings.audit_retention_days))
+        self.outbox = PostgresOutbox(self.database, timedelta(days=settings.events_retention_days))
+        audit_life = timedelta(days=settings.audit_retention_days)
+        self.cleaning = Cleaning(self._upkeep, self.outbox, audit=self._audit, audit_life=audit_life)
 
     @cached_property
     def _tools(self) -> Tools:
@@ -111,6 +118,23 @@ class Wiring:
     def revoking(self) -> Revoking:
         """Telling providers to forget."""
         return Revoking(self._tools, self._upkeep, self.keys.keyring)
+
+    @cached_property
+    def delivering(self) -> Delivering:
+        """Sending events; over a transport of its own, as what is in flight there is another's business."""
+        settings = self._settings
+        return Delivering(
+            self.outbox, CurlTransport(settings.insecure_hosts, monotonic), self.keys.keyring, installed,
+            deadline=timedelta(seconds=settings.request_deadline_s), monotonic=monotonic, jitter=random.random,
+        )  # fmt: skip
+
+    @cached_property
+    def endpoints(self) -> Endpoints:
+        """Looking after where events are sent."""
+        return Endpoints(
+            PostgresEndpoints(self.database), self.keys.keyring, self._settings.insecure_hosts,
+            random=secrets.token_bytes, new_id=uuid.uuid4,
+        )  # fmt: skip
 
     @cached_property
     def registering(self) -> Registering:
@@ -157,7 +181,7 @@ class Wiring:
         probes = {
             "database": self.schema.check, "redis": self.doorbell.check,
             "kms": lambda: self.keys.keyring.check(self._settings.tenant),
-            "spool": self._spool.check,
+            "spool": self._spool.check, "events": self.delivering.overdue,
         }  # fmt: skip
         return HealthChecking(probes, self.refreshing.overdue, lambda: datetime.now(UTC))
 
@@ -206,5 +230,6 @@ class Wiring:
         """Let go of connections and files."""
         self._store.close()
         self._audit.close()
+        self.outbox.close()
         self._spool.release()
         self.database.dispose()

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.support.fake_keys import Rig
 from vault.engine.registrations import sealed
 from vault.errors import StoreUnavailable, UnknownProvider, VaultError
+from vault.events import EventType, Fact
 from vault.oauth.clients import LOOK_EVERY, REFUSAL_LIFE, ClientRegistry
 from vault.oauth.providers import FileProviders
 from vault.ports import StoredClient
@@ -29,6 +30,12 @@ class FakeStore:
         self.rows: list[StoredClient] = []
         self.away: VaultError | None = None
         self.looks = 0
+        self.told: list[Fact] = []
+
+    def tell(self, facts: Sequence[Fact]) -> None:
+        if self.away:
+            raise self.away
+        self.told += facts
 
     def clients(self) -> Sequence[StoredClient]:
         self.looks += 1
@@ -300,3 +307,23 @@ def test_no_secret_shows_in_what_a_provider_says_of_itself() -> None:
     said = f"{scene.registry.get('google')!r} {scene.registry!r}"
     assert "sEcReT" not in said
     assert "oThEr" not in said
+
+
+def test_operators_are_told_of_a_refused_secret_at_the_next_look_and_every_process_tells_the_same() -> None:
+    scene = Scene(google=client("ours", "old", "new"))
+    facts = []
+    for registry in (scene.registry, scene.another_process()):
+        assert registry.refused(registry.get("google"))
+        scene.store.away = StoreUnavailable("db", "refused")
+        registry.look()
+        assert scene.store.told == []
+        scene.store.away = None
+        registry.look()
+        registry.look()
+        facts.append(scene.store.told)
+        scene.store.told = []
+    assert facts[0] == facts[1]
+    [fact] = facts[0]
+    assert (fact.tenant, fact.type) == ("*", EventType.CLIENT_SECRET_REFUSED)
+    assert fact.data == {"provider": "google", "client_id": "ours", "instead": "other"}
+    assert "old" not in fact.key

@@ -310,7 +310,21 @@ def test_half_an_answer_is_none(transport: CurlTransport, serve: Callable[..., S
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
         connection.close()
 
-    assert post(transport, serve(half).uri) == Exchange(None, 0, b"", None, True, "truncated")
+    assert post(transport, serve(half).uri) == Exchange(None, 0, b"", None, True, "truncated", seen=200)
+
+
+def test_what_was_seen_of_an_answer_is_not_told_of_the_next(
+    transport: CurlTransport, serve: Callable[..., Server]
+) -> None:
+    def half(connection: socket.socket, _: int) -> None:
+        connection.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n{")
+        connection.close()
+
+    def nothing(connection: socket.socket, _: int) -> None:
+        connection.close()
+
+    assert post(transport, serve(half).uri).seen == 503
+    assert post(transport, serve(nothing).uri).seen == 0
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00\x01\x02\x03", b"HTTP/9.9 abc\r\n\r\n"])

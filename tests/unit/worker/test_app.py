@@ -20,6 +20,8 @@ import beat_schedule
 from vault import (
     LANES,
     AuditChain,
+    Deliver,
+    DeliveryTally,
     Job,
     Migrate,
     RefreshScan,
@@ -93,25 +95,38 @@ def test_sweeps_over_all_keys_have_the_time_of_their_interval() -> None:
 class _Scanning:
     """A ``Maintenance`` that finds so much, and notes what it is asked to ring."""
 
-    def __init__(self, *, backlog: bool) -> None:
-        self.backlog = backlog
+    def __init__(self, *, backlog: bool, news: bool) -> None:
+        self.tally = Tally(1, 1, {}, settled=True, backlog=backlog, news=news)
         self.rung: list[Job] = []
 
     def refresh_scan(self) -> Tally:
-        return Tally(1, 1, {}, settled=True, backlog=self.backlog)
+        return self.tally
+
+    def refresh(self, connection_id: str) -> Tally:
+        return self.tally
+
+    def deliver(self) -> DeliveryTally:
+        return DeliveryTally({}, self.tally.backlog)
 
     def ring(self, job: Job) -> None:
         self.rung.append(job)
 
 
-@pytest.mark.parametrize(("backlog", "rung"), [(True, [RefreshScan()]), (False, [])])
-def test_a_scan_cut_off_by_its_budget_rings_again(
-    monkeypatch: pytest.MonkeyPatch, backlog: bool, rung: list[Job]
+@pytest.mark.parametrize("news", [False, True])
+@pytest.mark.parametrize("backlog", [False, True])
+def test_a_scan_cut_off_by_its_budget_rings_again_and_one_with_something_to_tell_rings_for_that(
+    monkeypatch: pytest.MonkeyPatch, backlog: bool, news: bool
 ) -> None:
-    found = _Scanning(backlog=backlog)
+    found = _Scanning(backlog=backlog, news=news)
     monkeypatch.setattr(tasks, "maintenance", lambda: found)
     tasks.refresh_scan()
-    assert found.rung == rung
+    assert found.rung == [RefreshScan()] * backlog + [Deliver()] * news
+    found.rung.clear()
+    tasks.refresh("an id")
+    assert found.rung == [Deliver()] * news
+    found.rung.clear()
+    tasks.deliver()
+    assert found.rung == [Deliver()] * backlog
 
 
 class _Migrating:

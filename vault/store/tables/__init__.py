@@ -20,6 +20,7 @@ from vault.store.tables.grants import (
 )
 from vault.store.tables.keys import data_key, open_audit, tenant_kek, tenant_key
 from vault.store.tables.migrations import migration_row, migration_run
+from vault.store.tables.outbox import delivery, endpoint, event
 
 __all__ = [
     "NEVER_LEASED",
@@ -38,6 +39,9 @@ __all__ = [
     "credential_rotation",
     "credential_version",
     "data_key",
+    "delivery",
+    "endpoint",
+    "event",
     "metadata",
     "migration_row",
     "migration_run",
