@@ -33,10 +33,8 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.ports",),
     ("vault.policy",),
     ("vault.claims", "vault.outcome", "vault.settings"),
-    (
-        *("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials", "vault.events"),
-        "vault.webhooks",
-    ),
+    ("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials", "vault.events"),
+    ("vault.webhooks",),
     ("vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
 )
 """From the top down. A part is a module or a package; parts beside each other do not know each other."""

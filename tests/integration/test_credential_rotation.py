@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from uuid import UUID
@@ -17,7 +17,16 @@ from tests.integration.far_side import FIRST, STEPS
 from tests.integration.house import House
 from tests.integration.victims import KILLED, exit_code, rotate_and_die
 from tests.simulator import SimulatorProcess
-from vault import InvalidCredential, RotationBusy, UnknownCredential, Vault
+from vault import (
+    InvalidCredential,
+    RotationBusy,
+    Secret,
+    SignatureInvalid,
+    UnknownCredential,
+    Vault,
+    WebhookStyle,
+    sign_webhook,
+)
 
 DAY = timedelta(days=1)
 NOW = timedelta(0)
@@ -207,6 +216,42 @@ def test_a_webhook_secret_is_rotated_without_anybodys_help(house: House) -> None
     assert current(house.vault, secret) != first
     rotate(house)
     assert ended(house) == ["done"]
+
+
+def test_webhooks_are_verified_by_every_secret_that_counts_while_one_is_rotated(house: House) -> None:
+    vault, body = house.vault, b'{"a": 1}'
+    hook = vault.store_webhook_secret()
+    before = vault.sign_webhook(hook, body, message_id="1")
+    vault.verify_webhook(hook, before, body)
+    with pytest.raises(SignatureInvalid):
+        vault.verify_webhook(hook, before, body + b" ")
+    vault.rotate(hook)
+    house.worker.rotate_credentials()
+    assert len(vault.sign_webhook(hook, body, message_id="2")["webhook-signature"].split()) == 2
+    vault.verify_webhook(hook, before, body)
+    let_time_pass(house)
+    after = vault.sign_webhook(hook, body, message_id="3")
+    assert len(after["webhook-signature"].split()) == 1
+    vault.verify_webhook(hook, after, body)
+    with pytest.raises(SignatureInvalid):
+        vault.verify_webhook(hook, before, body)
+    with pytest.raises(UnknownCredential):
+        vault.verify_webhook(vault.store_api_key("sk"), after, body)
+
+
+@pytest.mark.parametrize("style", ["standard", "github", "stripe"])
+def test_a_sender_who_has_been_told_the_next_secret_is_believed_before_it_is_the_current_one(
+    house: House, style: str
+) -> None:
+    next_one = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
+    hook = house.vault.store_webhook_secret("whsec_" + "A" * 44, style=style, policy={"rotator": "far-side"})
+    far_side.accept(current(house.vault, hook))
+    far_side.trouble("test", permanent=False)
+    house.vault.rotate(hook, value=next_one)
+    house.worker.rotate_credentials()
+    said = sign_webhook(WebhookStyle(style), [Secret(next_one)], b"{}", now=datetime.now(UTC), message_id="1")
+    house.vault.verify_webhook(hook, said, b"{}")
+    assert current(house.vault, hook) != next_one
 
 
 # -------------------------------------------------------------------------------------------------------------- killed

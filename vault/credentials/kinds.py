@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +9,8 @@ from typing import Final, NamedTuple
 
 from vault.credentials import certificates
 from vault.errors import InvalidCredential
+from vault.secret import Secret
+from vault.webhooks import Style, is_secret
 
 
 class Kind(StrEnum):
@@ -33,9 +32,8 @@ OF_A_GRANT: Final = frozenset({Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN})
 VERSIONED: Final = tuple(kind for kind in Kind if kind not in OF_A_GRANT)
 LONGEST: Final = 65_536
 """Bytes of a value."""
-STYLES: Final = ("standard", "github", "stripe")
+STYLES: Final = tuple(Style)
 """In which headers a webhook secret signs; a standard one is ``whsec_`` and base64 (Standard Webhooks)."""
-_STANDARD = "whsec_"
 
 
 class Checked(NamedTuple):
@@ -70,20 +68,11 @@ def checked(kind: Kind, value: str, facts: Mapping[str, str] | None = None) -> C
     return _CHECKS[kind](value, facts or {})
 
 
-def generate() -> str:
-    """Make a webhook secret of the standard style, of 32 random bytes."""
-    return _STANDARD + base64.b64encode(os.urandom(32)).decode()
-
-
 def same_style(secret: str, style: str) -> bool:
     """Whether a webhook secret has the form that a style asks for."""
-    if style != "standard":
-        return len(secret) >= 16 and secret.isascii() and secret.isprintable() and " " not in secret
-    try:
-        raw = base64.b64decode(secret.removeprefix(_STANDARD), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return secret.startswith(_STANDARD) and 24 <= len(raw) <= 64
+    if style == Style.STANDARD:
+        return is_secret(Secret(secret))
+    return len(secret) >= 16 and secret.isascii() and secret.isprintable() and " " not in secret
 
 
 def _one_line(kind: Kind, longest: int, forbidden: str = "") -> Callable[[str, Mapping[str, str]], Checked]:
@@ -111,12 +100,14 @@ def _private_key(value: str, _: Mapping[str, str]) -> Checked:
 
 
 def _webhook_secret(value: str, facts: Mapping[str, str]) -> Checked:
-    style = facts.get("style", "standard")
+    style = facts.get("style", str(Style.STANDARD))
     if style not in STYLES:
         raise InvalidCredential(Kind.WEBHOOK_SECRET, f"its style must be one of {', '.join(STYLES)}")
     if not same_style(value, style):
         form = (
-            "whsec_ and base64 of 24 to 64 bytes" if style == "standard" else "at least 16 ASCII characters, no spaces"
+            "whsec_ and base64 of 24 to 64 bytes"
+            if style == Style.STANDARD
+            else "at least 16 ASCII characters, no spaces"
         )
         raise InvalidCredential(Kind.WEBHOOK_SECRET, f"style {style} wants {form}")
     return Checked(value, facts={"style": style})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib.metadata import entry_points
+from secrets import token_bytes
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from vault.credentials.kinds import generate
 from vault.secret import Secret
+from vault.webhooks import generate
 
 GROUP: Final = "evergrant.rotators"
 """Entry points of this group are found by name: each a callable without arguments that gives a ``Rotator``."""
@@ -63,7 +64,7 @@ class WebhookSecrets:
 
     def create(self, request: RotationRequest, current: Secret) -> Secret:  # noqa: ARG002  # the seam's
         """See ``Rotator.create``."""
-        return Secret(generate())
+        return generate(token_bytes)
 
     def set(self, request: RotationRequest, new: Secret, current: Secret) -> None:
         """See ``Rotator.set``."""

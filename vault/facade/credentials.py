@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from secrets import token_bytes
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from vault.credentials.certificates import read_key
-from vault.credentials.kinds import Kind, generate
+from vault.credentials.kinds import Kind
 from vault.errors import UnknownCredential
 from vault.facade.ids import read_id
 from vault.model import Credential, CredentialValue, CredentialVersion
 from vault.ports import Wanted
 from vault.secret import Secret
 from vault.services.credentials import Draft, Keeping
+from vault.webhooks import Style, generate, sign, verify
 
 Id = UUID | str
 Text = Secret | str
@@ -90,7 +92,7 @@ class CredentialCalls:
             style: ``standard`` (Standard Webhooks), ``github`` or ``stripe``: which headers it signs.
             words: See the class.
         """
-        given = generate() if secret is None else secret
+        given = generate(token_bytes) if secret is None else secret
         return self._keeping.store(_draft(Kind.WEBHOOK_SECRET, given, words, style=style))[0]
 
     def store_secret(self, value: Text, **words: Any) -> UUID:
@@ -145,6 +147,38 @@ class CredentialCalls:
     def history(self, credential_id: Id) -> list[CredentialVersion]:
         """Return every version of a credential, without values, newest first. Raises ``UnknownCredential``."""
         return self._keeping.history(_id(credential_id))
+
+    def sign_webhook(self, credential_id: Id, body: bytes, *, message_id: str = "") -> dict[str, str]:
+        """Return the headers that sign a body with a webhook secret, and with the one before while it still counts.
+
+        Args:
+            credential_id: Of a webhook secret; its style says which headers.
+            body: Exactly the bytes that are sent.
+            message_id: Which message this is, the same whenever it is sent; style ``standard`` needs it.
+
+        Raises:
+            UnknownCredential, KeyUnavailable, CannotOpen, StoreUnavailable
+            ValueError: The message's id cannot be signed.
+        """
+        style, secrets = self._keeping.signing(_id(credential_id), making=False)
+        return sign(Style(style), secrets, body, now=datetime.now(UTC), message_id=message_id)
+
+    def verify_webhook(self, credential_id: Id, headers: Mapping[str, str], body: bytes) -> None:
+        """Return when a webhook was signed with a secret that counts now, within five minutes of now.
+
+        While the secret is rotated these are two: whichever the sender uses will do.
+
+        Args:
+            credential_id: Of a webhook secret; its style says which headers are read.
+            headers: As they came.
+            body: Exactly the bytes that came.
+
+        Raises:
+            SignatureInvalid: Whatever the cause.
+            UnknownCredential, KeyUnavailable, CannotOpen, StoreUnavailable
+        """
+        style, secrets = self._keeping.signing(_id(credential_id), making=True)
+        verify(Style(style), secrets, headers, body, now=datetime.now(UTC))
 
     # --------------------------------------------------------------------------------------------------------- changing
 

@@ -124,6 +124,13 @@ class CredentialStore(Protocol):
     def read_version(self, tenant: str, credential_id: UUID, version: int | None, *, reason: str) -> Found | None:
         """Read the current value of an active credential, or another version's, and note in the audit that it was."""
 
+    def serving_versions(self, tenant: str, credential_id: UUID) -> Sequence[Found]:
+        """The values of an active credential that somebody may be using now, the current one first.
+
+        Beside it the one that a rotation is about to make current, and the one before while it is meant to work. For
+        what is asked at every request: the audit hears nothing of it.
+        """
+
     def put_versions(self, changes: Sequence[Change], event: str) -> bool:
         """Make new versions the current ones, all or none; False: a credential is not any more what was seen."""
 

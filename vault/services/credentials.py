@@ -151,6 +151,17 @@ class Keeping:
             raise UnknownCredential(credential_id, "active" if version is None else f"active and has version {version}")
         return CredentialValue(_shown(found.credential), _version(found.version), self._values.opened(found))
 
+    def signing(self, credential_id: UUID, *, making: bool) -> tuple[str, list[Secret]]:
+        """Return the style of a webhook secret and the values that count now, the current one first.
+
+        ``making``: with the one that a rotation is about to make current, which a sender may have been told already.
+        """
+        found = self._store.serving_versions(self.tenant, credential_id)
+        if not found or found[0].credential.kind != Kind.WEBHOOK_SECRET:
+            raise UnknownCredential(credential_id, "an active webhook secret")
+        wanted = [each for each in found if making or each.version.stage != "pending"]
+        return found[0].credential.facts["style"], [self._values.opened(each) for each in wanted]
+
     def describe(self, credential_id: UUID) -> Credential:
         """Return what it is, whatever its state. Raises ``UnknownCredential``."""
         found = self._store.credential(self.tenant, credential_id)

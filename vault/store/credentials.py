@@ -46,13 +46,7 @@ class PostgresCredentials:
     def read_version(self, tenant: str, credential_id: UUID, version: int | None, *, reason: str) -> Found | None:
         """See ``CredentialStore.read_version``."""
         number = credential.c.version if version is None else version
-        wanted = (
-            sa.select(*_COLUMNS, *_VERSION_COLUMNS, *DATA_KEY_COLUMNS)
-            .join_from(credential, credential_version, credential_version.c.credential_id == credential.c.id)
-            .join(data_key, data_key.c.id == credential_version.c.data_key_id)
-            .where(*_this(tenant, credential_id), credential.c.state == "active")
-            .where(credential_version.c.version == number, credential_version.c.envelope.is_not(None))
-        )
+        wanted = _with_values().where(*_this(tenant, credential_id), credential_version.c.version == number)
         with self._database.begin() as transaction:
             row = transaction.execute(wanted).one_or_none()
             if row is None:
@@ -61,6 +55,16 @@ class PostgresCredentials:
             detail = {"version": found.version.version, "reason": reason}
             _log(transaction, found.credential, "credential.retrieved", detail)
         return found
+
+    def serving_versions(self, tenant: str, credential_id: UUID) -> Sequence[Found]:
+        """See ``CredentialStore.serving_versions``."""
+        key = credential_version.c
+        serving = sa.or_(
+            key.stage.in_(("current", "pending")), sa.and_(key.stage == "previous", key.serves_until > _now)
+        )
+        wanted = _with_values().where(*_this(tenant, credential_id), serving).order_by(key.stage, key.version.desc())
+        with self._database.begin() as transaction:
+            return [_found(row) for row in transaction.execute(wanted)]
 
     def versions(self, tenant: str, credential_id: UUID) -> Sequence[SealedVersion]:
         """See ``CredentialStore.versions``."""
@@ -224,6 +228,16 @@ def promoted(transaction: sa.Connection, seen: StoredCredential, row: RotationRo
     detail = {"from": seen.version, "to": version.version, "old_fp": before, "fp": _hex(version.fp)}
     _log(transaction, seen, "credential.rotated", {**detail, "rotation": str(row.id)})
     return True
+
+
+def _with_values() -> sa.Select[Any]:
+    """Active credentials with the versions that have values, and the keys of these."""
+    return (
+        sa.select(*_COLUMNS, *_VERSION_COLUMNS, *DATA_KEY_COLUMNS)
+        .join_from(credential, credential_version, credential_version.c.credential_id == credential.c.id)
+        .join(data_key, data_key.c.id == credential_version.c.data_key_id)
+        .where(credential.c.state == "active", credential_version.c.envelope.is_not(None))
+    )
 
 
 def _this(tenant: str, credential_id: UUID) -> tuple[Any, Any]:
