@@ -20,6 +20,7 @@ from tests.simulator import SimulatorProcess
 from vault import (
     InvalidCredential,
     RotationBusy,
+    RotationRequest,
     Secret,
     SignatureInvalid,
     UnknownCredential,
@@ -196,6 +197,61 @@ def test_a_credential_that_is_deleted_meanwhile_is_not_rotated(house: House, key
     assert ended(house) == ["failed"]
     with pytest.raises(UnknownCredential):
         house.vault.rotate(key)
+
+
+def test_what_a_deleted_credential_leaves_at_the_far_side_is_taken_away_nevertheless(house: House, key: UUID) -> None:
+    house.vault.rotate(key)
+    house.worker.rotate_credentials()
+    new = current(house.vault, key)
+    house.vault.delete_credentials(key)
+    rotate(house)
+    assert far_side.accepted() == {new}, "the old value's time is over; the new one can be brought back"
+    house.vault.undelete_credential(key)
+    far_side.trouble("test", permanent=False)
+    house.vault.rotate(key)
+    house.worker.rotate_credentials()
+    house.vault.delete_credentials(key)
+    rotate(house)
+    assert far_side.accepted() == {new}
+    assert ended(house) == ["done", "failed"]
+
+
+def test_a_value_that_is_none_of_its_kind_is_taken_away_again(
+    house: House, key: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = far_side.FarSide.create
+
+    def with_a_line_break(self: far_side.FarSide, request: RotationRequest, old: Secret) -> Secret:
+        made = create(self, request, old).reveal()
+        far_side.FarSide._remove(Secret(made))
+        far_side.accept(f"{made}\n")
+        return Secret(f"{made}\n")
+
+    monkeypatch.setattr(far_side.FarSide, "create", with_a_line_break)
+    house.vault.rotate(key)
+    rotate(house)
+    assert far_side.accepted() == {FIRST} == {current(house.vault, key)}
+    assert ended(house) == ["failed"]
+
+
+def test_who_has_lost_a_rotation_takes_nothing_away_from_who_has_it_now(
+    house: House, key: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have the very same new value in hand."""
+    create, other = far_side.FarSide.create, house.another_worker()
+
+    def slowly(self: far_side.FarSide, request: RotationRequest, old: Secret) -> Secret:
+        made = create(self, request, old)
+        monkeypatch.setattr(far_side.FarSide, "create", create)
+        house.sql("UPDATE evergrant.credential_rotation SET lease_until = to_timestamp(0)")
+        other.rotate_credentials()
+        return made
+
+    monkeypatch.setattr(far_side.FarSide, "create", slowly)
+    house.vault.rotate(key)
+    house.worker.rotate_credentials()
+    assert current(house.vault, key) != FIRST
+    assert far_side.accepted() == {FIRST, current(house.vault, key)}
 
 
 def test_what_has_no_rotator_says_so(house: House) -> None:

@@ -14,7 +14,7 @@ from vault.webhooks import Style, is_secret
 
 
 class Kind(StrEnum):
-    """What a credential is."""
+    """What a credential is. The first two are a connection's: they are read there, and refreshed, not rotated."""
 
     ACCESS_TOKEN = "oauth_access_token"  # the name of a kind
     REFRESH_TOKEN = "oauth_refresh_token"  # the name of a kind
@@ -27,9 +27,6 @@ class Kind(StrEnum):
     CUSTOM = "custom_secret"
 
 
-OF_A_GRANT: Final = frozenset({Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN})
-"""These two are a connection's: they are read there, and refreshed instead of rotated."""
-VERSIONED: Final = tuple(kind for kind in Kind if kind not in OF_A_GRANT)
 LONGEST: Final = 65_536
 """Bytes of a value."""
 STYLES: Final = tuple(Style)

@@ -56,9 +56,9 @@ class Rule(NamedTuple):
         return all(not word or word == said for word, said in zip(mine, theirs, strict=True))
 
 
-def _policy(days: float | None, warn: float, *, automatic: bool = False, overlap: timedelta = _DAY) -> Policy:
+def _policy(days: float | None, warn: float, *, automatic: bool = False) -> Policy:
     age = None if days is None else days * _DAY
-    return Policy(age, warn * _DAY, automatic, overlap, keep=10, recovery=30 * _DAY)
+    return Policy(age, warn * _DAY, automatic, overlap=_DAY, keep=10, recovery=30 * _DAY)
 
 
 DEFAULTS: Final[Mapping[Kind, Policy]] = {

@@ -55,8 +55,8 @@ class Values:
         return Secret(open_envelope(self._keyring.key(found.key), version.envelope, bound_to, version.version).decode())
 
     def value(self, tenant: str, credential_id: UUID, version: int, reason: str) -> Secret:
-        """Open any version that is not destroyed. Raises ``RotationFailed`` when it is."""
-        found = self._store.read_version(tenant, credential_id, version, reason=reason)
+        """Open any version that is not destroyed, of a deleted credential too. Raises ``RotationFailed`` when it is."""
+        found = self._store.read_version(tenant, credential_id, version, reason=reason, deleted=True)
         if found is None:
             raise RotationFailed("the value is gone", permanent=True)
         return self.opened(found)

@@ -12,11 +12,13 @@ from vault.credentials.certificates import read_key
 from vault.credentials.kinds import Kind
 from vault.errors import UnknownCredential
 from vault.facade.ids import read_id
+from vault.jobs import RotateCredentials
 from vault.model import Credential, CredentialValue, CredentialVersion
 from vault.ports import Wanted
 from vault.secret import Secret
 from vault.services.credentials import Draft, Keeping
 from vault.webhooks import Style, generate, sign, verify
+from vault.wiring import Wiring
 
 Id = UUID | str
 Text = Secret | str
@@ -50,10 +52,9 @@ class CredentialCalls:
     ``KeyUnavailable`` and ``StoreUnavailable``.
     """
 
+    tenant: str
     _keeping: Keeping
-
-    def _rotate(self, credential_id: UUID, value: Secret | None, overlap: timedelta | None, force: bool) -> UUID:
-        raise NotImplementedError
+    _wiring: Wiring
 
     # --------------------------------------------------------------------------------------------------------- storing
 
@@ -272,7 +273,10 @@ class CredentialCalls:
             KeyUnavailable, StoreUnavailable
         """
         given = None if value is None else _secret(value)
-        return self._rotate(_id(credential_id), given, overlap, force)
+        begun = self._wiring.rotating.begin(self.tenant, _id(credential_id), value=given, overlap=overlap, force=force)
+        self._wiring.doorbell.ring(RotateCredentials.task, RotateCredentials.lane, None)
+        self._wiring.doorbell.flush()
+        return begun
 
     # ----------------------------------------------------------------------------------------------------------- ending
 

@@ -31,8 +31,9 @@ from vault.wiring import Wiring
 DRAIN_BUDGET = timedelta(seconds=5)
 """A drain claims for this long, then makes room in its worker for urgent work; the next doorbell goes on."""
 MIGRATION_BUDGET = timedelta(seconds=60)
-ROTATION_BUDGET = timedelta(seconds=30)
 """A task moves rows for this long, then makes room; another one goes on."""
+ROTATION_BUDGET = timedelta(seconds=30)
+"""A task begins rotations of credentials, or takes up begun ones, for this long; the next one goes on."""
 MIGRATION_BATCH = 100
 
 

@@ -11,9 +11,8 @@ from vault import settings as settings_module
 from vault.errors import TokenUnavailable
 from vault.facade.credentials import CredentialCalls
 from vault.facade.ids import read_id
-from vault.jobs import Refresh, RotateCredentials
+from vault.jobs import Refresh
 from vault.model import Connection, Token, checked_tenant
-from vault.secret import Secret
 from vault.services.connect import ConnectStart
 from vault.settings import Settings
 from vault.wiring import Wiring
@@ -226,12 +225,6 @@ class Vault(CredentialCalls):
             CannotOpen: It is damaged, another tenant's, or plain text that is not allowed.
         """
         return self._strings.decrypt(text)
-
-    def _rotate(self, credential_id: UUID, value: Secret | None, overlap: timedelta | None, force: bool) -> UUID:
-        begun = self._wiring.rotating.begin(self.tenant, credential_id, value=value, overlap=overlap, force=force)
-        self._wiring.doorbell.ring(RotateCredentials.task, RotateCredentials.lane, None)
-        self._wiring.doorbell.flush()
-        return begun
 
     def close(self) -> None:
         """Let go of every connection to PostgreSQL."""

@@ -121,8 +121,13 @@ class CredentialStore(Protocol):
     def credential(self, tenant: str, credential_id: UUID) -> StoredCredential | None:
         """What it is."""
 
-    def read_version(self, tenant: str, credential_id: UUID, version: int | None, *, reason: str) -> Found | None:
-        """Read the current value of an active credential, or another version's, and note in the audit that it was."""
+    def read_version(
+        self, tenant: str, credential_id: UUID, version: int | None, *, reason: str, deleted: bool = False
+    ) -> Found | None:
+        """Read the current value of an active credential, or another version's, and note in the audit that it was.
+
+        ``deleted``: also of one that was deleted and can be brought back.
+        """
 
     def serving_versions(self, tenant: str, credential_id: UUID) -> Sequence[Found]:
         """The values of an active credential that somebody may be using now, the current one first.

@@ -91,16 +91,16 @@ class Keeping:
 
     def put_pair(self, certificate_id: UUID, certificate: Secret, key: Secret, *, expected: int | None) -> int:
         """Replace a certificate and its key; see ``Vault.put_certificate``."""
-        pem, private = certificates.read(certificate.reveal()), certificates.read_key(key.reveal())
-        certificates.check_pair(pem.pem, private)
+        pem, private = checked(Kind.CERTIFICATE, certificate.reveal()), checked(Kind.PRIVATE_KEY, key.reveal())
+        certificates.check_pair(pem.value, private.value)
         while True:
             seen = self._values.seen(self.tenant, certificate_id, expected)
             if seen.kind != Kind.CERTIFICATE or PAIR not in seen.facts:
                 raise InvalidCredential(seen.kind, "it is no certificate that was stored with its key")
             other = self._values.seen(self.tenant, UUID(seen.facts[PAIR]))
             changes = [
-                self._change(seen, Checked(pem.pem, pem.expires_at, {**pem.facts, PAIR: str(other.id)}), None),
-                self._change(other, Checked(private, None, {PAIR: str(seen.id)}), None),
+                self._change(seen, pem._replace(facts={**pem.facts, PAIR: str(other.id)}), None),
+                self._change(other, private._replace(facts={PAIR: str(seen.id)}), None),
             ]
             if self._store.put_versions(changes, ROTATED):
                 return changes[0].new.version

@@ -131,9 +131,11 @@ class Rotating:
     def _step(self, row: RotationRow, rotator: Rotator) -> RotationRow | None:
         """Do what comes next; None: nothing more can be done now."""
         seen = self._credentials.credential(row.tenant, row.credential_id)
-        if seen is None or seen.state != "active":
-            self._store.end_rotation(row, "failed", "deleted")
+        if seen is None or seen.state == "destroyed":
+            self._store.end_rotation(row, "not_retired" if row.step == "retire" else "failed", "destroyed")
             return None
+        if seen.state == "deleted" and row.step not in ("retire", "undo"):
+            return self._give_up(row, seen)
         request = _request(row, seen)
         match row.step:
             case "create":
@@ -158,12 +160,25 @@ class Rotating:
     ) -> RotationRow | None:
         current = self._value(row, row.from_version)
         new = rotator.create(request, current)
-        pending = self._pending(seen, new)
-        kept = self._store.keep_pending(row, pending, "set") if seen.version == row.from_version else None
-        if kept is None:
+        try:
+            pending, reason = self._pending(seen, new), "superseded"
+        except InvalidCredential:
+            pending, reason = None, "invalid_value"
+        if pending is not None and seen.version == row.from_version:
+            kept = self._store.keep_pending(row, pending, "set")
+            if kept is not None:
+                return kept
+        if self._store.go_on(row, "create") is not None:  # else somebody else has it in hand, and the very same value
             rotator.undo(request, new, current)
-            self._store.end_rotation(row, "failed", "superseded")
-        return kept
+            self._store.end_rotation(row, "failed", reason)
+        return None
+
+    def _give_up(self, row: RotationRow, seen: StoredCredential) -> RotationRow | None:
+        """Its credential was deleted: take the new value away at the far side, or the old one if that was replaced."""
+        if row.to_version is None:
+            self._store.end_rotation(row, "failed", "deleted")
+            return None
+        return self._store.go_on(row, "retire" if seen.version == row.to_version else "undo")
 
     def _finish(
         self, row: RotationRow, seen: StoredCredential, request: RotationRequest, rotator: Rotator
@@ -208,7 +223,7 @@ class Rotating:
                 self._store.end_rotation(row, "failed", reason)
             elif (undoing := self._store.go_on(row, "undo")) is not None:
                 self._store.put_off(undoing, reason, _NO_WAIT)
-        elif row.step in ("retire", "undo") and row.attempt >= LATE_TRIES:
+        elif row.step in ("retire", "undo") and (permanent or row.attempt >= LATE_TRIES):
             self._store.end_rotation(row, "not_retired" if row.step == "retire" else "failed", reason)
         else:
             self._store.put_off(row, reason, self._wait(row))

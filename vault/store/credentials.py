@@ -43,10 +43,14 @@ class PostgresCredentials:
             row = transaction.execute(sa.select(*_COLUMNS).where(*_this(tenant, credential_id))).one_or_none()
         return None if row is None else StoredCredential(*row)
 
-    def read_version(self, tenant: str, credential_id: UUID, version: int | None, *, reason: str) -> Found | None:
+    def read_version(
+        self, tenant: str, credential_id: UUID, version: int | None, *, reason: str, deleted: bool = False
+    ) -> Found | None:
         """See ``CredentialStore.read_version``."""
         number = credential.c.version if version is None else version
-        wanted = _with_values().where(*_this(tenant, credential_id), credential_version.c.version == number)
+        wanted = _with_values(deleted=deleted).where(
+            *_this(tenant, credential_id), credential_version.c.version == number
+        )
         with self._database.begin() as transaction:
             row = transaction.execute(wanted).one_or_none()
             if row is None:
@@ -230,13 +234,14 @@ def promoted(transaction: sa.Connection, seen: StoredCredential, row: RotationRo
     return True
 
 
-def _with_values() -> sa.Select[Any]:
-    """Active credentials with the versions that have values, and the keys of these."""
+def _with_values(*, deleted: bool = False) -> sa.Select[Any]:
+    """Active credentials with the versions that have values, and the keys of these; perhaps deleted ones as well."""
     return (
         sa.select(*_COLUMNS, *_VERSION_COLUMNS, *DATA_KEY_COLUMNS)
         .join_from(credential, credential_version, credential_version.c.credential_id == credential.c.id)
         .join(data_key, data_key.c.id == credential_version.c.data_key_id)
-        .where(credential.c.state == "active", credential_version.c.envelope.is_not(None))
+        .where(credential.c.state.in_(("active", "deleted") if deleted else ("active",)))
+        .where(credential_version.c.envelope.is_not(None))
     )
 
 
