@@ -107,14 +107,14 @@ class Credential(NamedTuple):
     """What may be shown of the value: a certificate's subject, the style of a webhook secret."""
     created_at: datetime
     rotated_at: datetime
-    expires_at: datetime | None
-    rotate_at: datetime | None
+    expires_at: datetime | None = None
+    rotate_at: datetime | None = None
     """When its policy wants a new value."""
-    warn_at: datetime | None
-    rotator: str
+    warn_at: datetime | None = None
+    rotator: str = ""
     """Who rotates it then by himself; empty: nobody."""
-    deleted_at: datetime | None
-    purge_at: datetime | None
+    deleted_at: datetime | None = None
+    purge_at: datetime | None = None
 
     @property
     def export_name(self) -> str:

@@ -39,12 +39,6 @@ def _commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
 COMMANDS = list(_commands(main))
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
 @pytest.fixture
 def house(database_url: str, redis_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[House]:
     built = House(database_url, simulator, tmp_path, redis_url=redis_url)

@@ -49,12 +49,6 @@ class Home(House):
         return self.oracle.count("refused") - self._before
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
 @pytest.fixture
 def build(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[Callable[..., Home]]:
     """Build a house whose registration is in the environment, or else in no place yet."""

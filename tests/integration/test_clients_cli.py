@@ -20,12 +20,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 OURS, OLD, NEW = "evergrant", "cnry-cs-simulator", "cnry-cs-the-new-one"
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
 @pytest.fixture
 def house(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[House]:
     built = House(database_url, simulator, tmp_path)

@@ -35,12 +35,6 @@ POLICY = {"rotator": "far-side", "automatic": True}
 OPEN = "SELECT 1 FROM evergrant.credential_rotation WHERE ended_at IS NULL"
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
 @pytest.fixture
 def house(
     database_url: str, simulator: SimulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.integration.house import House
-from tests.simulator import SimulatorProcess
 from tests.support import certificates
 from vault import (
     CannotOpen,
@@ -26,19 +25,6 @@ from vault import (
 )
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
-@pytest.fixture
-def house(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[House]:
-    built = House(database_url, simulator, tmp_path)
-    yield built
-    built.close()
 
 
 @pytest.fixture

@@ -20,12 +20,6 @@ from vault.model import Status
 from vault.store.telling import record_ending
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
 @pytest.fixture
 def build(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[Callable[..., House]]:
     built: list[House] = []

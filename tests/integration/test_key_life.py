@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from threading import Thread
 from uuid import UUID
 
 import pytest
 
 from tests.integration.house import House
-from tests.simulator import SimulatorProcess
 from tests.simulator.client import consent
 from vault import (
     CannotOpen,
@@ -24,19 +22,6 @@ from vault import (
 )
 
 DAYS = timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
-@pytest.fixture
-def house(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[House]:
-    built = House(database_url, simulator, tmp_path)
-    yield built
-    built.close()
 
 
 def connect(vault: Vault, owner: str) -> UUID:

@@ -22,7 +22,6 @@ from redis import Redis
 
 from tests.integration.house import House
 from tests.integration.waiting import until
-from tests.simulator import SimulatorProcess
 from tests.support import stack
 from vault import ConfigurationError, Migration, MigrationSummary, Secret, SourceUnavailable, StoreUnavailable
 from vault.cli import main
@@ -82,19 +81,6 @@ class Old:
     def close(self) -> None:
         self.table.drop(self.engine)
         self.engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
-@pytest.fixture
-def house(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[House]:
-    built = House(database_url, simulator, tmp_path)
-    yield built
-    built.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 
 from tests.integration import movers
 from tests.integration.house import House
-from tests.simulator import SimulatorProcess
 from vault import Migration, Secret
 
 KILLED = -signal.SIGKILL
@@ -41,19 +40,6 @@ class Old:
 
     def close(self) -> None:
         self._session.close()
-
-
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
-@pytest.fixture
-def house(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[House]:
-    built = House(database_url, simulator, tmp_path)
-    yield built
-    built.close()
 
 
 @pytest.fixture

@@ -38,12 +38,6 @@ SLACK = timedelta(seconds=5)
 """What a busy machine may add to a wait that was worked out."""
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
 @pytest.fixture
 def build(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[Callable[..., House]]:
     """Build the test's house; what is not said is a strict provider."""

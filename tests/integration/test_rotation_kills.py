@@ -24,12 +24,6 @@ WRITES = {
 }
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
 @pytest.fixture
 def house(database_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[House]:
     """Three owners under two tenants."""

@@ -28,12 +28,6 @@ SNAPSHOTS = ("tenant_key", "data_key", "connection", "oauth_grant", "connection_
 PARTS = {"magic": 0, "suite": 3, "key id": 10, "salt": 30, "commitment": 50, "nonce": 70, "ciphertext": 80, "tag": -1}
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path_factory.mktemp("simulator") / "journal.jsonl") as process:
-        yield process
-
-
 class Scene(NamedTuple):
     """Two owners of one tenant and one of another, each with a grant and metadata."""
 

@@ -12,7 +12,8 @@ from vault.credentials.policies import Policy, Rule, due, resolve
 from vault.envelope import context, open_envelope, seal
 from vault.errors import RotationFailed, UnknownCredential, VersionConflict
 from vault.keyring import Keyring
-from vault.ports import CredentialStore, Dates, Found, SealedVersion, StoredCredential
+from vault.model import Credential
+from vault.ports import CredentialStore, Dates, Found, SealedVersion
 from vault.secret import Secret
 
 VALUE: Final = "value"
@@ -27,11 +28,11 @@ class Values:
     def __init__(self, store: CredentialStore, keyring: Keyring, rules: Sequence[Rule]) -> None:
         self._store, self._keyring, self._rules = store, keyring, rules
 
-    def policy(self, of: StoredCredential) -> Policy:
+    def policy(self, of: Credential) -> Policy:
         """Return the numbers that hold for a credential, and where each comes from."""
         return resolve(of.tenant, of.provider, Kind(of.kind), self._rules, of.policy)
 
-    def seen(self, tenant: str, credential_id: UUID, expected: int | None = None) -> StoredCredential:
+    def seen(self, tenant: str, credential_id: UUID, expected: int | None = None) -> Credential:
         """Return an active credential. Raises ``UnknownCredential``, and ``VersionConflict`` at another version."""
         found = self._store.credential(tenant, credential_id)
         if found is None or found.state != "active":
@@ -40,7 +41,7 @@ class Values:
             raise VersionConflict(credential_id, expected, found.version)
         return found
 
-    def sealed(self, of: StoredCredential, version: int, found: Checked, stage: str = "current") -> SealedVersion:
+    def sealed(self, of: Credential, version: int, found: Checked, stage: str = "current") -> SealedVersion:
         """Seal a value as a version of a credential. Raises ``KeyUnavailable``, ``StoreUnavailable``."""
         key = self._keyring.sealing_key(of.tenant, of.owner, of.provider)
         envelope = seal(key, found.value.encode(), context(of.tenant, of.id, VALUE), version)
@@ -61,11 +62,11 @@ class Values:
             raise RotationFailed("the value is gone", permanent=True)
         return self.opened(found)
 
-    def dates(self, of: StoredCredential, expires_at: datetime | None, now: datetime) -> Dates:
+    def dates(self, of: Credential, expires_at: datetime | None, now: datetime) -> Dates:
         """Return the dates of a credential that gets a new value now."""
         return Dates(now, expires_at, *due(self.policy(of), now, expires_at, now))
 
-    def dates_of_version(self, of: StoredCredential, version: int | None) -> Dates:
+    def dates_of_version(self, of: Credential, version: int | None) -> Dates:
         """Return the dates of a credential one of whose versions becomes the current one now."""
         found = next((each for each in self._store.versions(of.tenant, of.id) if each.version == version), None)
         return self.dates(of, None if found is None else found.expires_at, self._store.now())

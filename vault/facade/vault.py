@@ -69,7 +69,7 @@ class Vault(CredentialCalls):
             UnknownConnection: This tenant has no such connection.
             RefreshPending: No live token now; ``retry_after`` says when to ask again.
             ReconnectRequired: The grant is gone; ``reason`` says why.
-            KeyUnavailable: The KMS refuses the key, or has been away for longer than the cache lives.
+            KeyUnavailable: The KMS refuses the key, or has been away beyond cache life and grace.
             CannotOpen: The stored value is damaged.
             StoreUnavailable: PostgreSQL cannot be reached.
         """

@@ -6,7 +6,7 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 from vault.ports.audit import AnchoredPlace, AuditStore, Ends, Unlinked
 from vault.ports.clients import ClientStore, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
-from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, StoredCredential, Wanted
+from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
 from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
 from vault.ports.migration import (
@@ -82,7 +82,6 @@ __all__ = [
     "Spool",
     "StoredClient",
     "StoredCount",
-    "StoredCredential",
     "StoredEndpoint",
     "StoredGrant",
     "TenantKek",

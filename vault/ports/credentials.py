@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from vault.claims import DataKeyRecord
+from vault.model import Credential
 
 
 class SealedVersion(NamedTuple):
@@ -33,40 +34,10 @@ class SealedVersion(NamedTuple):
     """Of the previous version: until when it is meant to go on working."""
 
 
-class StoredCredential(NamedTuple):
-    """What a credential is, without its value."""
-
-    id: UUID
-    tenant: str
-    owner: str
-    provider: str
-    connection_id: UUID | None
-    kind: str
-    name: str
-    tags: Mapping[str, str]
-    policy: Mapping[str, Any]
-    """Its own numbers, which override every rule."""
-    state: str
-    """``active``, ``deleted`` (it can be brought back), ``destroyed``."""
-    version: int
-    """The current one; 0: none yet."""
-    latest: int
-    """The highest number ever given to a version."""
-    facts: Mapping[str, str]
-    created_at: datetime | None = None
-    rotated_at: datetime | None = None
-    expires_at: datetime | None = None
-    rotate_at: datetime | None = None
-    warn_at: datetime | None = None
-    rotator: str = ""
-    deleted_at: datetime | None = None
-    purge_at: datetime | None = None
-
-
 class Found(NamedTuple):
     """A value with what it belongs to, and the key that opens it."""
 
-    credential: StoredCredential
+    credential: Credential
     version: SealedVersion
     key: DataKeyRecord
 
@@ -85,7 +56,7 @@ class Dates(NamedTuple):
 class Change(NamedTuple):
     """A new version for a credential."""
 
-    seen: StoredCredential
+    seen: Credential
     """What was read before."""
     new: SealedVersion
     """Its number is the one after ``seen.latest``."""
@@ -115,10 +86,10 @@ class CredentialStore(Protocol):
     def now(self) -> datetime:
         """The database's clock."""
 
-    def add_credentials(self, new: Sequence[tuple[StoredCredential, SealedVersion]]) -> None:
+    def add_credentials(self, new: Sequence[tuple[Credential, SealedVersion]]) -> None:
         """Keep new credentials with their first versions: all, or none."""
 
-    def credential(self, tenant: str, credential_id: UUID) -> StoredCredential | None:
+    def credential(self, tenant: str, credential_id: UUID) -> Credential | None:
         """What it is."""
 
     def read_version(
@@ -139,19 +110,19 @@ class CredentialStore(Protocol):
     def put_versions(self, changes: Sequence[Change], event: str) -> bool:
         """Make new versions the current ones, all or none; False: a credential is not any more what was seen."""
 
-    def change_credential(self, seen: StoredCredential, changed: StoredCredential) -> bool:
+    def change_credential(self, seen: Credential, changed: Credential) -> bool:
         """Put other names, tags, numbers and dates in the place of those seen."""
 
     def versions(self, tenant: str, credential_id: UUID) -> Sequence[SealedVersion]:
         """Every version, newest first; values stay sealed."""
 
-    def credentials(self, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[StoredCredential]:
+    def credentials(self, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[Credential]:
         """Some of those wanted, by id."""
 
-    def expiring(self, tenant: str | None, within: timedelta, limit: int) -> Sequence[StoredCredential]:
+    def expiring(self, tenant: str | None, within: timedelta, limit: int) -> Sequence[Credential]:
         """Active credentials that end by themselves within a time, or have, the first first; None: of every tenant."""
 
-    def past_their_age(self, tenant: str | None, limit: int) -> Sequence[StoredCredential]:
+    def past_their_age(self, tenant: str | None, limit: int) -> Sequence[Credential]:
         """Active credentials that their policies want rotated by now, the oldest first; None: of every tenant."""
 
     def delete_credentials(self, tenant: str, ids: Mapping[UUID, float]) -> set[UUID]:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from vault.ports.credentials import Dates, SealedVersion, StoredCredential
+from vault.model import Credential
+from vault.ports.credentials import Dates, SealedVersion
 
 
 class RotationRow(NamedTuple):
@@ -53,7 +54,7 @@ class RotationStore(Protocol):
     def go_on(self, row: RotationRow, step: str) -> RotationRow | None:
         """The step before is done; None: somebody else has the rotation in hand."""
 
-    def promote(self, row: RotationRow, seen: StoredCredential, dates: Dates, keep: int) -> RotationRow | None:
+    def promote(self, row: RotationRow, seen: Credential, dates: Dates, keep: int) -> RotationRow | None:
         """Make the new value the current one; the old one works until the overlap is over. None: as ``go_on``."""
 
     def put_off(self, row: RotationRow, reason: str, wait: timedelta) -> None:

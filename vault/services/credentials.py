@@ -13,7 +13,7 @@ from vault.credentials.policies import due, problems
 from vault.engine.values import PAIR, Values
 from vault.errors import InvalidCredential, UnknownCredential
 from vault.model import Credential, CredentialValue, CredentialVersion
-from vault.ports import Change, CredentialStore, Found, SealedVersion, StoredCredential, Wanted
+from vault.ports import Change, CredentialStore, Found, SealedVersion, Wanted
 from vault.secret import Secret
 
 ROTATED, ROLLED_BACK = "credential.rotated", "credential.rolled_back"
@@ -136,7 +136,7 @@ class Keeping:
                 policy=seen.policy if policy is None else dict(policy),
             )
             _check_words(changed.kind, changed.name, changed.tags, changed.policy)
-            rotated_at = seen.rotated_at or self._store.now()
+            rotated_at = seen.rotated_at
             rule = self._values.policy(changed)
             ahead = due(rule, rotated_at, seen.expires_at, self._store.now())
             if self._store.change_credential(seen, changed._replace(**ahead._asdict())):
@@ -149,7 +149,7 @@ class Keeping:
         found = self._store.read_version(self.tenant, credential_id, version, reason=reason)
         if found is None:
             raise UnknownCredential(credential_id, "active" if version is None else f"active and has version {version}")
-        return CredentialValue(_shown(found.credential), _version(found.version), self._values.opened(found))
+        return CredentialValue(found.credential, _version(found.version), self._values.opened(found))
 
     def signing(self, credential_id: UUID, *, making: bool) -> tuple[str, list[Secret]]:
         """Return the style of a webhook secret and the values that count now, the current one first.
@@ -167,7 +167,7 @@ class Keeping:
         found = self._store.credential(self.tenant, credential_id)
         if found is None:
             raise UnknownCredential(credential_id)
-        return _shown(found)
+        return found
 
     def history(self, credential_id: UUID) -> list[CredentialVersion]:
         """Return every version without its value, newest first. Raises ``UnknownCredential``."""
@@ -178,15 +178,15 @@ class Keeping:
 
     def found(self, wanted: Wanted, after: UUID | None, limit: int) -> list[Credential]:
         """Return some credentials without their values, by id."""
-        return [_shown(each) for each in self._store.credentials(wanted, after, limit)]
+        return [*self._store.credentials(wanted, after, limit)]
 
     def expiring(self, within: timedelta, limit: int) -> list[Credential]:
         """Return credentials that end by themselves within a time, or have, the first first."""
-        return [_shown(each) for each in self._store.expiring(self.tenant, within, limit)]
+        return [*self._store.expiring(self.tenant, within, limit)]
 
     def past_their_age(self, limit: int) -> list[Credential]:
         """Return credentials that their policies want rotated by now, the oldest first."""
-        return [_shown(each) for each in self._store.past_their_age(self.tenant, limit)]
+        return [*self._store.past_their_age(self.tenant, limit)]
 
     # ----------------------------------------------------------------------------------------------------------- ending
 
@@ -216,23 +216,21 @@ class Keeping:
 
     # ------------------------------------------------------------------------------------------------------------ parts
 
-    def _first(
-        self, new_id: UUID, draft: Draft, found: Checked, now: datetime
-    ) -> tuple[StoredCredential, SealedVersion]:
-        stored = StoredCredential(
+    def _first(self, new_id: UUID, draft: Draft, found: Checked, now: datetime) -> tuple[Credential, SealedVersion]:
+        stored = Credential(
             new_id, self.tenant, draft.owner, draft.provider, draft.connection_id, str(draft.kind), draft.name,
-            dict(draft.tags), dict(draft.policy), "active", 1, 1, dict(found.facts),
+            dict(draft.tags), dict(draft.policy), "active", 1, 1, dict(found.facts), now, now,
         )  # fmt: skip
         dates = self._values.dates(stored, found.expires_at, now)
         return stored._replace(**dates._asdict()), self._values.sealed(stored, 1, found)
 
-    def _change(self, seen: StoredCredential, found: Checked, overlap: timedelta | None) -> Change:
+    def _change(self, seen: Credential, found: Checked, overlap: timedelta | None) -> Change:
         policy = self._values.policy(seen)
         dates = self._values.dates(seen, found.expires_at, self._store.now())
         overlap = policy.overlap if overlap is None else overlap
         return Change(seen, self._values.sealed(seen, seen.latest + 1, found), dates, overlap, policy.keep)
 
-    def _earlier(self, seen: StoredCredential, version: int | None) -> Found:
+    def _earlier(self, seen: Credential, version: int | None) -> Found:
         if version is None:
             kept = [each for each in self._store.versions(self.tenant, seen.id) if each.envelope is not None]
             version = next((each.version for each in kept if each.version < seen.version), 0)
@@ -266,11 +264,6 @@ def _check_words(kind: str, name: str, tags: Mapping[str, str], policy: Mapping[
         raise InvalidCredential(
             kind, f"its name and up to {MOST_WORDS} tags are text of {LONGEST_WORD:,} characters at most"
         )
-
-
-def _shown(of: StoredCredential) -> Credential:
-    said = of._asdict()
-    return Credential(**{name: said[name] for name in Credential._fields})
 
 
 def _version(of: SealedVersion) -> CredentialVersion:

@@ -20,7 +20,8 @@ from vault.credentials.kinds import Kind, checked
 from vault.credentials.rotators import RotationRequest, Rotator, Rotators
 from vault.engine.values import PAIR, Values
 from vault.errors import InvalidCredential, KeyUnavailable, RotationBusy, RotationFailed, StoreUnavailable, VaultError
-from vault.ports import CredentialStore, RotationRow, RotationStore, SealedVersion, StoredCredential
+from vault.model import Credential
+from vault.ports import CredentialStore, RotationRow, RotationStore, SealedVersion
 from vault.secret import Secret
 
 log = structlog.get_logger(__name__)
@@ -156,7 +157,7 @@ class Rotating:
                 return None
 
     def _create(
-        self, row: RotationRow, seen: StoredCredential, request: RotationRequest, rotator: Rotator
+        self, row: RotationRow, seen: Credential, request: RotationRequest, rotator: Rotator
     ) -> RotationRow | None:
         current = self._value(row, row.from_version)
         new = rotator.create(request, current)
@@ -173,7 +174,7 @@ class Rotating:
             self._store.end_rotation(row, "failed", reason)
         return None
 
-    def _give_up(self, row: RotationRow, seen: StoredCredential) -> RotationRow | None:
+    def _give_up(self, row: RotationRow, seen: Credential) -> RotationRow | None:
         """Its credential was deleted: take the new value away at the far side, or the old one if that was replaced."""
         if row.to_version is None:
             self._store.end_rotation(row, "failed", "deleted")
@@ -181,7 +182,7 @@ class Rotating:
         return self._store.go_on(row, "retire" if seen.version == row.to_version else "undo")
 
     def _finish(
-        self, row: RotationRow, seen: StoredCredential, request: RotationRequest, rotator: Rotator
+        self, row: RotationRow, seen: Credential, request: RotationRequest, rotator: Rotator
     ) -> RotationRow | None:
         if seen.version == row.from_version:
             dates, keep = self._values.dates_of_version(seen, row.to_version), self._values.policy(seen).keep
@@ -211,7 +212,7 @@ class Rotating:
     def _value(self, row: RotationRow, version: int | None) -> Secret:
         return self._values.value(row.tenant, row.credential_id, version or 0, f"rotation {row.id}")
 
-    def _pending(self, seen: StoredCredential, value: Secret) -> SealedVersion:
+    def _pending(self, seen: Credential, value: Secret) -> SealedVersion:
         found = checked(Kind(seen.kind), value.reveal(), seen.facts)
         return self._values.sealed(seen, seen.latest + 1, found, "pending")
 
@@ -233,7 +234,7 @@ class Rotating:
         return step * (0.1 + 0.9 * self._share())
 
 
-def _request(row: RotationRow, seen: StoredCredential) -> RotationRequest:
+def _request(row: RotationRow, seen: Credential) -> RotationRequest:
     return RotationRequest(
         row.id, row.tenant, row.credential_id, seen.kind, seen.provider, seen.name, seen.tags, row.overlap
     )

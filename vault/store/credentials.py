@@ -10,13 +10,14 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from vault.claims import DataKeyRecord
-from vault.ports import Change, Dates, Found, RotationRow, SealedVersion, StoredCredential, Wanted
+from vault.model import Credential
+from vault.ports import Change, Dates, Found, RotationRow, SealedVersion, Wanted
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.keys import DATA_KEY_COLUMNS
 from vault.store.tables import audit, credential, credential_version, data_key
 
-_COLUMNS = [credential.c[name] for name in StoredCredential._fields]
+_COLUMNS = [credential.c[name] for name in Credential._fields]
 _VERSION_COLUMNS = [credential_version.c[name] for name in SealedVersion._fields]
 _now = sa.func.now()
 TAKEN_AWAY = {"stage": "destroyed", "envelope": None, "data_key_id": None, "fp": None}
@@ -37,11 +38,11 @@ class PostgresCredentials:
 
     # --------------------------------------------------------------------------------------------------------- reading
 
-    def credential(self, tenant: str, credential_id: UUID) -> StoredCredential | None:
+    def credential(self, tenant: str, credential_id: UUID) -> Credential | None:
         """See ``CredentialStore.credential``."""
         with self._database.begin() as transaction:
             row = transaction.execute(sa.select(*_COLUMNS).where(*_this(tenant, credential_id))).one_or_none()
-        return None if row is None else StoredCredential(*row)
+        return None if row is None else Credential(*row)
 
     def read_version(
         self, tenant: str, credential_id: UUID, version: int | None, *, reason: str, deleted: bool = False
@@ -80,32 +81,32 @@ class PostgresCredentials:
         with self._database.begin() as transaction:
             return [SealedVersion(*row) for row in transaction.execute(wanted)]
 
-    def credentials(self, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[StoredCredential]:
+    def credentials(self, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[Credential]:
         """See ``CredentialStore.credentials``."""
         found = sa.select(*_COLUMNS).where(*_fitting(wanted)).order_by(credential.c.id).limit(limit)
         if after is not None:
             found = found.where(credential.c.id > after)
         with self._database.begin() as transaction:
-            return [StoredCredential(*row) for row in transaction.execute(found)]
+            return [Credential(*row) for row in transaction.execute(found)]
 
-    def expiring(self, tenant: str | None, within: timedelta, limit: int) -> Sequence[StoredCredential]:
+    def expiring(self, tenant: str | None, within: timedelta, limit: int) -> Sequence[Credential]:
         """See ``CredentialStore.expiring``."""
         return self._dated(credential.c.expires_at, within, tenant, limit)
 
-    def past_their_age(self, tenant: str | None, limit: int) -> Sequence[StoredCredential]:
+    def past_their_age(self, tenant: str | None, limit: int) -> Sequence[Credential]:
         """See ``CredentialStore.past_their_age``."""
         return self._dated(credential.c.rotate_at, timedelta(0), tenant, limit)
 
-    def _dated(self, date: Any, within: timedelta, tenant: str | None, limit: int) -> Sequence[StoredCredential]:
+    def _dated(self, date: Any, within: timedelta, tenant: str | None, limit: int) -> Sequence[Credential]:
         wanted = sa.select(*_COLUMNS).where(credential.c.state == "active", date <= _now + within)
         if tenant is not None:
             wanted = wanted.where(credential.c.tenant == tenant)
         with self._database.begin() as transaction:
-            return [StoredCredential(*row) for row in transaction.execute(wanted.order_by(date).limit(limit))]
+            return [Credential(*row) for row in transaction.execute(wanted.order_by(date).limit(limit))]
 
     # --------------------------------------------------------------------------------------------------------- writing
 
-    def add_credentials(self, new: Sequence[tuple[StoredCredential, SealedVersion]]) -> None:
+    def add_credentials(self, new: Sequence[tuple[Credential, SealedVersion]]) -> None:
         """See ``CredentialStore.add_credentials``."""
         with self._database.begin() as transaction:
             for stored, version in new:
@@ -124,7 +125,7 @@ class PostgresCredentials:
                     return False
         return True
 
-    def change_credential(self, seen: StoredCredential, changed: StoredCredential) -> bool:
+    def change_credential(self, seen: Credential, changed: Credential) -> bool:
         """See ``CredentialStore.change_credential``."""
         values = {name: getattr(changed, name) for name in _SETTABLE}
         with self._database.begin() as transaction:
@@ -183,7 +184,7 @@ class PostgresCredentials:
             if not transaction.execute(ending.values(TAKEN_AWAY)).rowcount:
                 return False
             row = transaction.execute(sa.select(*_COLUMNS).where(*_this(tenant, credential_id))).one()
-            _log(transaction, StoredCredential(*row), "credential.version_destroyed", {"version": version})
+            _log(transaction, Credential(*row), "credential.version_destroyed", {"version": version})
         return True
 
 
@@ -215,7 +216,7 @@ def _put(transaction: sa.Connection, change: Change, event: str) -> bool:
     return True
 
 
-def promoted(transaction: sa.Connection, seen: StoredCredential, row: RotationRow, dates: Dates, keep: int) -> bool:
+def promoted(transaction: sa.Connection, seen: Credential, row: RotationRow, dates: Dates, keep: int) -> bool:
     """Make the pending version of a rotation the current one; False: the credential is not any more what was seen."""
     key = credential_version.c
     pending = (key.credential_id == seen.id, key.version == row.to_version)
@@ -249,13 +250,13 @@ def _this(tenant: str, credential_id: UUID) -> tuple[Any, Any]:
     return credential.c.id == credential_id, credential.c.tenant == tenant
 
 
-def _swap(seen: StoredCredential) -> Any:
+def _swap(seen: Credential) -> Any:
     """Change a credential that still is at the version seen, and nothing newer is being made of it."""
     unchanged = (credential.c.version == seen.version, credential.c.latest == seen.latest)
     return credential.update().where(*_this(seen.tenant, seen.id), credential.c.state == "active", *unchanged)
 
 
-def _step_down(transaction: sa.Connection, seen: StoredCredential, overlap: timedelta) -> str | None:
+def _step_down(transaction: sa.Connection, seen: Credential, overlap: timedelta) -> str | None:
     """Make the current version the previous one, and that one retired; returns the fingerprint of the first."""
     mine = credential_version.c.credential_id == seen.id
     retire = credential_version.update().where(mine, credential_version.c.stage == "previous")
@@ -287,7 +288,7 @@ def _fitting(wanted: Wanted) -> list[Any]:
 def _found(row: Any) -> Found:
     size, inner = len(_COLUMNS), len(_VERSION_COLUMNS)
     version, key = SealedVersion(*row[size : size + inner]), DataKeyRecord(*row[size + inner :])
-    return Found(StoredCredential(*row[:size]), version, key)
+    return Found(Credential(*row[:size]), version, key)
 
 
 def version_row(tenant: str, version: SealedVersion) -> dict[str, Any]:
@@ -299,13 +300,13 @@ def version_row(tenant: str, version: SealedVersion) -> dict[str, Any]:
 
 def _logged(transaction: sa.Connection, change: Any, event: str) -> set[UUID]:
     """Make a change that returns credentials, and write an audit row for each."""
-    changed = [StoredCredential(*row) for row in transaction.execute(change)]
+    changed = [Credential(*row) for row in transaction.execute(change)]
     for each in changed:
         _log(transaction, each, event, {})
     return {each.id for each in changed}
 
 
-def _log(transaction: sa.Connection, of: StoredCredential, event: str, detail: Mapping[str, object]) -> None:
+def _log(transaction: sa.Connection, of: Credential, event: str, detail: Mapping[str, object]) -> None:
     said = {"credential_id": str(of.id), "kind": of.kind, "provider": of.provider, **detail}
     transaction.execute(audit.insert().values(audit_row(of.tenant, event, of.connection_id, said)))
 

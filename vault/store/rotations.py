@@ -10,7 +10,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from vault.ports import Dates, RotationRow, SealedVersion, StoredCredential
+from vault.model import Credential
+from vault.ports import Dates, RotationRow, SealedVersion
 from vault.store.audit import audit_row
 from vault.store.credentials import TAKEN_AWAY, promoted, version_row
 from vault.store.engine import Database
@@ -89,7 +90,7 @@ class PostgresRotations:
         with self._database.begin() as transaction:
             return _change(transaction, row, step=step, attempt=0)
 
-    def promote(self, row: RotationRow, seen: StoredCredential, dates: Dates, keep: int) -> RotationRow | None:
+    def promote(self, row: RotationRow, seen: Credential, dates: Dates, keep: int) -> RotationRow | None:
         """See ``RotationStore.promote``."""
         with self._database.begin() as transaction:
             went_on = _change(transaction, row, step="finish", attempt=0)
