@@ -21,7 +21,7 @@ from vault.forks import in_children
 from vault.keyring import Keyring
 from vault.metrics import client_secrets_refused
 from vault.oauth.providers import FileProviders
-from vault.ports import ClientStore, StoredClient
+from vault.ports import KnownClients, StoredClient
 from vault.provider import Client, Provider
 from vault.secret import Secret
 
@@ -53,7 +53,7 @@ class ClientRegistry:
     """
 
     def __init__(
-        self, files: FileProviders, store: ClientStore, keyring: Keyring, monotonic: Callable[[], float]
+        self, files: FileProviders, store: KnownClients, keyring: Keyring, monotonic: Callable[[], float]
     ) -> None:
         self._files, self._store, self._keyring, self._monotonic = files, store, keyring, monotonic
         self._stored: dict[UUID, _Stored] = {}

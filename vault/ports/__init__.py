@@ -4,7 +4,7 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 """
 
 from vault.ports.audit import AnchoredPlace, AuditStore, Ends, Unlinked
-from vault.ports.clients import ClientStore, StoredClient
+from vault.ports.clients import ClientStore, KnownClients, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
@@ -57,6 +57,7 @@ __all__ = [
     "KeyAuditStore",
     "KeyStore",
     "Kms",
+    "KnownClients",
     "MigrationRuns",
     "MigrationStore",
     "Moved",

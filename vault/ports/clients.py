@@ -28,11 +28,18 @@ class StoredClient(NamedTuple):
     changed_at: datetime | None = None
 
 
-class ClientStore(Protocol):
-    """Registrations at rest. Every change is one transaction with its audit row."""
+class KnownClients(Protocol):
+    """What whoever asks providers needs to know of our registrations."""
 
     def clients(self) -> Sequence[StoredClient]:
         """All there are, by provider and generation; a few rows. Raises ``StoreUnavailable``."""
+
+    def tell(self, facts: Sequence[Fact]) -> None:
+        """Tell operators of these, each once."""
+
+
+class ClientStore(KnownClients, Protocol):
+    """Registrations at rest. Every change is one transaction with its audit row."""
 
     def add_client(self, client: StoredClient, detail: Mapping[str, object]) -> bool:
         """Keep a new registration; False when its id, or its generation, has been taken at that provider."""
@@ -46,9 +53,6 @@ class ClientStore(Protocol):
         Returns:
             How many need it: grants that are alive, and tokens its provider is still to be told to forget.
         """
-
-    def tell(self, facts: Sequence[Fact]) -> None:
-        """Tell operators of these, each once."""
 
     def grants_by_client(self) -> Mapping[tuple[str, str], int]:
         """How many grants each registration (provider, client id) got that are not disconnected; reads every grant."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -42,18 +42,6 @@ class FakeStore:
         if self.away:
             raise self.away
         return list(self.rows)
-
-    def add_client(self, client: StoredClient, detail: Mapping[str, object]) -> bool:
-        raise NotImplementedError
-
-    def change_client(self, client: StoredClient, event: str, detail: Mapping[str, object]) -> bool:
-        raise NotImplementedError
-
-    def remove_client(self, client: StoredClient, *, force: bool) -> int:
-        raise NotImplementedError
-
-    def grants_by_client(self) -> Mapping[tuple[str, str], int]:
-        raise NotImplementedError
 
 
 class Scene:
