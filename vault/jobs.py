@@ -57,6 +57,14 @@ class RotateCredentials:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpiryScan:
+    """Tell of what ends soon, and of what has ended."""
+
+    task: ClassVar[str] = "vault.expiry_scan"
+    lane: ClassVar[str] = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
 class HealthCheck:
     """Look at every part of the system and record what was found."""
 
@@ -104,6 +112,7 @@ Job = (
     | RotateDataKeys
     | RotateTenantKeys
     | RotateCredentials
+    | ExpiryScan
     | HealthCheck
     | Cleanup
     | Migrate

@@ -190,6 +190,8 @@ class Settings(BaseModel):
     """Seconds between checks for tenant keys past their age."""
     credential_interval_s: Seconds = 60.0
     """Seconds between looks for credentials that are to be rotated, and rotations that go on."""
+    expiry_interval_s: Seconds = 3600.0
+    """Seconds between looks for credentials that end soon."""
     health_interval_s: Seconds = 60.0
     """Seconds between health checks."""
     cleanup_interval_s: Seconds = Field(

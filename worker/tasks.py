@@ -8,6 +8,7 @@ from vault import (
     AuditChain,
     Cleanup,
     Deliver,
+    ExpiryScan,
     HealthCheck,
     Migrate,
     Refresh,
@@ -63,6 +64,13 @@ def rotate_tenant_keys() -> None:
 def rotate_credentials() -> None:
     """Rotate credentials past their age, and go on with rotations that are begun."""
     maintenance().rotate_credentials()
+
+
+@app.task(name=ExpiryScan.task)
+def expiry_scan() -> None:
+    """Tell of what ends soon, and of what has ended."""
+    if maintenance().expiry_scan():
+        maintenance().ring(Deliver())
 
 
 @app.task(name=HealthCheck.task)

@@ -80,6 +80,10 @@ def ended(house: House) -> list[str]:
     return [row["step"] for row in house.sql("SELECT step FROM evergrant.credential_rotation ORDER BY begun_at")]
 
 
+def told(house: House) -> list[str]:
+    return [row["type"] for row in house.sql("SELECT type FROM evergrant.event ORDER BY created_at")]
+
+
 def test_a_rotation_makes_tries_and_keeps_a_new_value_and_ends_the_old_one_when_its_time_is_over(
     house: House, key: UUID
 ) -> None:
@@ -96,6 +100,7 @@ def test_a_rotation_makes_tries_and_keeps_a_new_value_and_ends_the_old_one_when_
     assert [each.stage for each in house.vault.history(key)] == ["current", "retired"]
     assert far_side.calls() == STEPS
     assert ended(house) == ["done"]
+    assert told(house) == ["credential.rotated"]
 
 
 def test_what_is_past_its_age_is_rotated_by_itself(house: House, key: UUID) -> None:
@@ -151,6 +156,7 @@ def test_a_step_that_can_never_be_done_undoes_the_rotation(house: House, key: UU
     assert current(house.vault, key) == FIRST
     assert far_side.accepted() == {FIRST}
     assert ended(house) == ["failed"]
+    assert told(house) == ["credential.rotation_failed"]
     assert {each.stage for each in house.vault.history(key)} <= {"current", "destroyed"}
     far_side.recover()
     house.vault.rotate(key)

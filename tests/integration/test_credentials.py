@@ -307,6 +307,52 @@ def test_what_ends_soon_and_what_is_past_its_age_is_listed_the_first_first(house
     assert vault.for_tenant("umbra").list_expiring() == vault.for_tenant("umbra").check_rotation_required() == []
 
 
+def told(house: House, credential_id: UUID) -> list[tuple[str, int]]:
+    found = house.sql(
+        "SELECT type, body::json -> 'data' ->> 'days' AS days FROM evergrant.event WHERE credential_id = %s"
+        " ORDER BY created_at", [credential_id],
+    )  # fmt: skip
+    return [(row["type"], int(row["days"])) for row in found]
+
+
+def a_day_comes(house: House, days: int) -> None:
+    """Everything is so many days nearer."""
+    shift = f"interval '{days} days'"
+    house.sql(
+        f"UPDATE evergrant.credential SET rotated_at = rotated_at - {shift}, expires_at = expires_at - {shift},"
+        f" rotate_at = rotate_at - {shift}, warn_at = warn_at - {shift}"
+    )
+    house.worker.expiry_scan()
+    house.worker.expiry_scan()
+
+
+def test_every_end_is_told_of_thirty_and_seven_days_before_as_the_policy_says_and_at_it_each_once(
+    house: House, vault: Vault
+) -> None:
+    key = vault.store_api_key("sk", expires_at=datetime.now(UTC) + 100 * DAY, policy={"max_age": None, "warn": 3})
+    aged, ours = vault.store_api_key("sk"), vault.store_webhook_secret()
+    for _ in range(101):
+        a_day_comes(house, 1)
+    assert told(house, key) == [
+        ("credential.expiring", 30), ("credential.expiring", 7), ("credential.expiring", 3), ("credential.expired", 0),
+    ]  # fmt: skip
+    assert told(house, aged) == [("credential.rotation_due", days) for days in (30, 14, 7, 0)]
+    assert told(house, ours) == [], "we rotate it ourselves"
+    assert Counter(events(house, key))["credential.expiring"] == 3
+    vault.put(aged, "new")
+    a_day_comes(house, 61)
+    assert told(house, aged)[4:] == [("credential.rotation_due", 30)], "a new value, a new end"
+
+
+def test_who_looks_late_tells_the_nearest_warning_only(house: House, vault: Vault) -> None:
+    key = vault.store_api_key("sk", expires_at=datetime.now(UTC) + 100 * DAY, policy={"max_age": None})
+    a_day_comes(house, 95)
+    assert told(house, key) == [("credential.expiring", 7)]
+    over = vault.store_api_key("sk", expires_at=datetime.now(UTC) - DAY, policy={"max_age": None})
+    house.worker.expiry_scan()
+    assert told(house, over) == [], "whoever stores what has ended knows it"
+
+
 def test_what_was_deleted_is_destroyed_when_it_cannot_be_brought_back(house: House, vault: Vault) -> None:
     key, kept = vault.store_api_key("one"), vault.store_api_key("two")
     vault.delete_credentials(key, kept)

@@ -144,7 +144,7 @@ def due(policy: Policy, rotated_at: datetime, expires_at: datetime | None, after
 
 
 def warnings(policy: Policy, rotate_at: datetime | None, expires_at: datetime | None) -> list[datetime]:
-    """Return the instants at which somebody is told of an end that is near; an end that we see to ourselves is none."""
+    """Return the instants at which somebody is told of an end, before it and at it; one we see to is none."""
     ends = [expires_at] if policy.automatic or rotate_at is None else [expires_at, rotate_at]
-    before = {*WARNINGS, policy.warn} - {timedelta(0)}
+    before = {*WARNINGS, policy.warn, timedelta(0)}
     return sorted({end - each for end in ends if end is not None for each in before})

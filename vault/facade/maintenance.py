@@ -94,6 +94,10 @@ class Maintenance:
         """Begin the rotations that are due, and go on with those that are begun; returns how many steps were done."""
         return self._wiring.rotating.run(budget)
 
+    def expiry_scan(self, budget: timedelta = ROTATION_BUDGET) -> int:
+        """Tell of credentials that end soon, and of those that have; returns how many were told of."""
+        return self._wiring.expiring.run(budget)
+
     @cached_property
     def keys(self) -> Keys:
         """Everything else about keys."""

@@ -10,14 +10,16 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from vault.claims import DataKeyRecord
+from vault.events import EventType, Fact
 from vault.model import Credential
 from vault.ports import Change, Dates, Found, RotationRow, SealedVersion, Wanted
 from vault.store.audit import audit_row
 from vault.store.engine import Database
 from vault.store.keys import DATA_KEY_COLUMNS
 from vault.store.tables import audit, credential, credential_version, data_key
+from vault.store.telling import record
 
-_COLUMNS = [credential.c[name] for name in Credential._fields]
+COLUMNS = [credential.c[name] for name in Credential._fields]
 _VERSION_COLUMNS = [credential_version.c[name] for name in SealedVersion._fields]
 _now = sa.func.now()
 TAKEN_AWAY = {"stage": "destroyed", "envelope": None, "data_key_id": None, "fp": None}
@@ -41,7 +43,7 @@ class PostgresCredentials:
     def credential(self, tenant: str, credential_id: UUID) -> Credential | None:
         """See ``CredentialStore.credential``."""
         with self._database.begin() as transaction:
-            row = transaction.execute(sa.select(*_COLUMNS).where(*_this(tenant, credential_id))).one_or_none()
+            row = transaction.execute(sa.select(*COLUMNS).where(*_this(tenant, credential_id))).one_or_none()
         return None if row is None else Credential(*row)
 
     def read_version(
@@ -83,7 +85,7 @@ class PostgresCredentials:
 
     def credentials(self, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[Credential]:
         """See ``CredentialStore.credentials``."""
-        found = sa.select(*_COLUMNS).where(*_fitting(wanted)).order_by(credential.c.id).limit(limit)
+        found = sa.select(*COLUMNS).where(*_fitting(wanted)).order_by(credential.c.id).limit(limit)
         if after is not None:
             found = found.where(credential.c.id > after)
         with self._database.begin() as transaction:
@@ -98,7 +100,7 @@ class PostgresCredentials:
         return self._dated(credential.c.rotate_at, timedelta(0), tenant, limit)
 
     def _dated(self, date: Any, within: timedelta, tenant: str | None, limit: int) -> Sequence[Credential]:
-        wanted = sa.select(*_COLUMNS).where(credential.c.state == "active", date <= _now + within)
+        wanted = sa.select(*COLUMNS).where(credential.c.state == "active", date <= _now + within)
         if tenant is not None:
             wanted = wanted.where(credential.c.tenant == tenant)
         with self._database.begin() as transaction:
@@ -135,6 +137,27 @@ class PostgresCredentials:
             _log(transaction, seen, "credential.changed", {"what": different})
         return True
 
+    # ---------------------------------------------------------------------------------------------------------- warning
+
+    def to_be_warned_of(self, limit: int) -> Sequence[Credential]:
+        """See ``CredentialStore.to_be_warned_of``."""
+        due = (credential.c.state == "active", credential.c.warn_at <= _now)
+        with self._database.begin() as transaction:
+            found = transaction.execute(sa.select(*COLUMNS).where(*due).order_by(credential.c.warn_at).limit(limit))
+            return [Credential(*row) for row in found]
+
+    def warned(self, seen: Credential, next_at: datetime | None, facts: Sequence[Fact]) -> bool:
+        """See ``CredentialStore.warned``."""
+        same = (credential.c.version == seen.version, credential.c.warn_at == seen.warn_at)
+        putting_off = credential.update().where(*_this(seen.tenant, seen.id), *same, credential.c.state == "active")
+        with self._database.begin() as transaction:
+            if not transaction.execute(putting_off.values(warn_at=next_at)).rowcount:
+                return False
+            for fact in facts:
+                if record(transaction, fact):
+                    _log(transaction, seen, fact.type, {"at": fact.data["at"], "days": fact.data["days"]})
+        return True
+
     # ----------------------------------------------------------------------------------------------------------- ending
 
     def delete_credentials(self, tenant: str, ids: Mapping[UUID, float]) -> set[UUID]:
@@ -151,7 +174,7 @@ class PostgresCredentials:
                 deleted_at=_now,
                 purge_at=_now + sa.func.make_interval(0, 0, 0, 0, 0, 0, given.c.seconds),
             )
-            .returning(*_COLUMNS)
+            .returning(*COLUMNS)
         )
         with self._database.begin() as transaction:
             return _logged(transaction, deleting, "credential.deleted")
@@ -162,7 +185,7 @@ class PostgresCredentials:
             credential.update()
             .where(*_this(tenant, credential_id), credential.c.state == "deleted", credential.c.purge_at > _now)
             .values(state="active", deleted_at=None, purge_at=None)
-            .returning(*_COLUMNS)
+            .returning(*COLUMNS)
         )
         with self._database.begin() as transaction:
             return bool(_logged(transaction, undeleting, "credential.undeleted"))
@@ -183,7 +206,7 @@ class PostgresCredentials:
         with self._database.begin() as transaction:
             if not transaction.execute(ending.values(TAKEN_AWAY)).rowcount:
                 return False
-            row = transaction.execute(sa.select(*_COLUMNS).where(*_this(tenant, credential_id))).one()
+            row = transaction.execute(sa.select(*COLUMNS).where(*_this(tenant, credential_id))).one()
             _log(transaction, Credential(*row), "credential.version_destroyed", {"version": version})
         return True
 
@@ -194,7 +217,7 @@ def destroy(transaction: sa.Connection, *conditions: Any) -> set[UUID]:
         credential.update()
         .where(*conditions, credential.c.state != "destroyed")
         .values(state="destroyed", expires_at=None, rotate_at=None, warn_at=None, purge_at=None)
-        .returning(*_COLUMNS)
+        .returning(*COLUMNS)
     )
     ids = _logged(transaction, ending, "credential.destroyed")
     transaction.execute(
@@ -232,13 +255,23 @@ def promoted(transaction: sa.Connection, seen: Credential, row: RotationRow, dat
     _trim(transaction, seen.id, keep)
     detail = {"from": seen.version, "to": version.version, "old_fp": before, "fp": _hex(version.fp)}
     _log(transaction, seen, "credential.rotated", {**detail, "rotation": str(row.id)})
+    tell(transaction, seen, EventType.CREDENTIAL_ROTATED, row.id, {"version": version.version})
     return True
+
+
+def tell(
+    transaction: sa.Connection, of: Credential, kind: EventType, rotation: UUID, more: Mapping[str, object]
+) -> None:
+    """Tell what came of a rotation."""
+    said = {"credential_id": of.id, "kind": of.kind, "owner": of.owner, "provider": of.provider, "name": of.name}
+    data = {**said, "rotation": rotation, **more}
+    record(transaction, Fact(of.tenant, kind, f"{kind}:{rotation}", data, of.connection_id, of.id))
 
 
 def _with_values(*, deleted: bool = False) -> sa.Select[Any]:
     """Active credentials with the versions that have values, and the keys of these; perhaps deleted ones as well."""
     return (
-        sa.select(*_COLUMNS, *_VERSION_COLUMNS, *DATA_KEY_COLUMNS)
+        sa.select(*COLUMNS, *_VERSION_COLUMNS, *DATA_KEY_COLUMNS)
         .join_from(credential, credential_version, credential_version.c.credential_id == credential.c.id)
         .join(data_key, data_key.c.id == credential_version.c.data_key_id)
         .where(credential.c.state.in_(("active", "deleted") if deleted else ("active",)))
@@ -286,7 +319,7 @@ def _fitting(wanted: Wanted) -> list[Any]:
 
 
 def _found(row: Any) -> Found:
-    size, inner = len(_COLUMNS), len(_VERSION_COLUMNS)
+    size, inner = len(COLUMNS), len(_VERSION_COLUMNS)
     version, key = SealedVersion(*row[size : size + inner]), DataKeyRecord(*row[size + inner :])
     return Found(Credential(*row[:size]), version, key)
 

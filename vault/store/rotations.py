@@ -10,10 +10,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from vault.events import EventType
 from vault.model import Credential
 from vault.ports import Dates, RotationRow, SealedVersion
 from vault.store.audit import audit_row
-from vault.store.credentials import TAKEN_AWAY, promoted, version_row
+from vault.store.credentials import COLUMNS, TAKEN_AWAY, promoted, tell, version_row
 from vault.store.engine import Database
 from vault.store.tables import NEVER_LEASED, audit, credential, credential_rotation, credential_version
 
@@ -117,6 +118,10 @@ class PostgresRotations:
                 old = (credential_version.c.version == row.from_version, credential_version.c.stage == "previous")
                 transaction.execute(of.where(*old).values(stage="retired"))
             _log(transaction, row, f"credential.rotation_{outcome}", {"reason": reason})
+            if outcome != "done":
+                of_it = transaction.execute(sa.select(*COLUMNS).where(credential.c.id == row.credential_id)).one()
+                more = {"step": outcome, "reason": reason}
+                tell(transaction, Credential(*of_it), EventType.ROTATION_FAILED, row.id, more)
 
     def due_credentials(self, limit: int) -> Sequence[tuple[str, UUID]]:
         """See ``RotationStore.due_credentials``."""

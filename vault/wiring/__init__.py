@@ -39,6 +39,7 @@ from vault.services.connect import Connecting
 from vault.services.credentials import Keeping
 from vault.services.delivering import Delivering
 from vault.services.endpoints import Endpoints
+from vault.services.expiry import Expiring
 from vault.services.health import HealthChecking
 from vault.services.migration import Migrating
 from vault.services.preflight import Preflight
@@ -213,6 +214,11 @@ class Wiring:
             redirect_uri=self._settings.redirect_uri, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
             monotonic=monotonic,
         )  # fmt: skip
+
+    @cached_property
+    def expiring(self) -> Expiring:
+        """Telling of what ends."""
+        return Expiring(self._credentials, self._values, monotonic=monotonic)
 
     def keeping(self, tenant: str) -> Keeping:
         """Credentials of one tenant that are no grant's."""

@@ -82,9 +82,9 @@ def test_numbers_that_can_be_are_none() -> None:
 
 def test_somebody_is_told_thirty_and_seven_days_before_and_when_the_policy_says() -> None:
     policy = resolve("t", "", Kind.API_KEY, (), None)
-    assert warnings(policy, NOW + 90 * DAY, None) == [NOW + 60 * DAY, NOW + 76 * DAY, NOW + 83 * DAY]
+    assert warnings(policy, NOW + 90 * DAY, None) == [NOW + n * DAY for n in (60, 76, 83, 90)]
     both = warnings(policy, NOW + 90 * DAY, NOW + 40 * DAY)
-    assert both == [NOW + n * DAY for n in (10, 26, 33, 60, 76, 83)], "each end is told of"
+    assert both == [NOW + n * DAY for n in (10, 26, 33, 40, 60, 76, 83, 90)], "each end is told of"
 
 
 def test_what_we_rotate_ourselves_is_no_end_to_be_told_of() -> None:
@@ -98,7 +98,8 @@ def test_the_next_warning_is_the_first_that_lies_ahead() -> None:
     end = NOW + 100 * DAY
     assert due(policy, NOW, end, NOW) == (None, NOW + 70 * DAY, "")
     assert due(policy, NOW, end, NOW + 70 * DAY) == (None, NOW + 93 * DAY, "")
-    assert due(policy, NOW, end, NOW + 93 * DAY) == (None, None, "")
+    assert due(policy, NOW, end, NOW + 93 * DAY) == (None, end, "")
+    assert due(policy, NOW, end, end) == (None, None, "")
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

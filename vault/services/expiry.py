@@ -1,0 +1,69 @@
+"""Telling in time of what ends: thirty and seven days before, as the policy says, and when it has; each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from vault.credentials.policies import WARNINGS, Policy, due
+from vault.engine.values import Values
+from vault.events import EventType, Fact
+from vault.model import Credential
+from vault.ports import CredentialStore
+
+BATCH: Final = 200
+
+
+class Expiring:
+    """The use case behind ``vault.expiry_scan``. Any number may run at a time."""
+
+    def __init__(self, store: CredentialStore, values: Values, *, monotonic: Callable[[], float]) -> None:
+        self._store, self._values, self._monotonic = store, values, monotonic
+
+    def run(self, budget: timedelta) -> int:
+        """Tell of every end that has come near; what is told follows from what is due, not from what is stored.
+
+        Returns:
+            How many credentials were told of. With more left than the budget allows the next run goes on.
+
+        Raises:
+            StoreUnavailable: PostgreSQL cannot be reached.
+        """
+        until, told = self._monotonic() + budget.total_seconds(), 0
+        while self._monotonic() < until and (found := self._store.to_be_warned_of(BATCH)):
+            now = self._store.now()
+            for each in found:
+                told += self._tell(each, now)
+        return told
+
+    def _tell(self, seen: Credential, now: datetime) -> bool:
+        policy = self._values.policy(seen)
+        following = due(policy, seen.rotated_at or now, seen.expires_at, now)
+        return self._store.warned(seen, following.warn_at, list(_facts(seen, policy, now)))
+
+
+def _facts(of: Credential, policy: Policy, now: datetime) -> Iterator[Fact]:
+    """What is to be told of a credential now; what was told before has the same key."""
+    if of.expires_at is not None and of.expires_at <= now:
+        yield _fact(of, EventType.CREDENTIAL_EXPIRED, of.expires_at, 0)
+    elif of.expires_at is not None and (days := _days(policy, of.expires_at - now)) is not None:
+        yield _fact(of, EventType.CREDENTIAL_EXPIRING, of.expires_at, days)
+    if of.rotate_at is not None and not policy.automatic:
+        days = 0 if of.rotate_at <= now else _days(policy, of.rotate_at - now)
+        if days is not None:
+            yield _fact(of, EventType.ROTATION_DUE, of.rotate_at, days)
+
+
+def _days(policy: Policy, left: timedelta) -> int | None:
+    """The nearest warning whose time has come, in days before the end; None: none yet."""
+    return min((each.days for each in {*WARNINGS, policy.warn} if timedelta(0) < left <= each), default=None)
+
+
+def _fact(of: Credential, kind: EventType, end: datetime, days: int) -> Fact:
+    key = f"{kind}:{of.id}:{of.version}:{int(end.timestamp())}:{days}"
+    said = {
+        "credential_id": of.id, "kind": of.kind, "owner": of.owner, "provider": of.provider, "name": of.name,
+        "version": of.version, "at": end.isoformat(), "days": days,
+    }  # fmt: skip
+    return Fact(of.tenant, kind, key, said, of.connection_id, of.id)
