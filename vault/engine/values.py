@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from vault.credentials.kinds import Checked, Kind
@@ -30,7 +30,11 @@ class Values:
 
     def policy(self, of: Credential) -> Policy:
         """Return the numbers that hold for a credential, and where each comes from."""
-        return resolve(of.tenant, of.provider, Kind(of.kind), self._rules, of.policy)
+        return self.policy_for(of.tenant, of.provider, Kind(of.kind), of.policy)
+
+    def policy_for(self, tenant: str, provider: str, kind: Kind, own: Mapping[str, Any] | None = None) -> Policy:
+        """Return the numbers that hold for whatever fits these words; ``own`` are those of one credential."""
+        return resolve(tenant, provider, kind, self._rules, own)
 
     def seen(self, tenant: str, credential_id: UUID, expected: int | None = None) -> Credential:
         """Return an active credential. Raises ``UnknownCredential``, and ``VersionConflict`` at another version."""

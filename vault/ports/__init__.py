@@ -8,6 +8,7 @@ from vault.ports.clients import ClientStore, KnownClients, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
+from vault.ports.expiry import GrantEnd, GrantEndStore, Look
 from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
 from vault.ports.migration import (
     Adopted,
@@ -53,11 +54,14 @@ __all__ = [
     "Ends",
     "Found",
     "Gate",
+    "GrantEnd",
+    "GrantEndStore",
     "Keks",
     "KeyAuditStore",
     "KeyStore",
     "Kms",
     "KnownClients",
+    "Look",
     "MigrationRuns",
     "MigrationStore",
     "Moved",

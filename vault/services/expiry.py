@@ -6,26 +6,31 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from vault.credentials.policies import WARNINGS, Policy, due
+from vault.credentials.kinds import Kind
+from vault.credentials.policies import WARNINGS, Policy, due, warnings
 from vault.engine.values import Values
 from vault.events import EventType, Fact
 from vault.model import Credential
-from vault.ports import CredentialStore
+from vault.ports import CredentialStore, GrantEnd, GrantEndStore, Look
 
 BATCH: Final = 200
+SELDOM: Final = timedelta(days=1)
+"""An end that refreshes put off is not looked at more often: many providers put it off by hours, at each refresh."""
 
 
 class Expiring:
     """The use case behind ``vault.expiry_scan``. Any number may run at a time."""
 
-    def __init__(self, store: CredentialStore, values: Values, *, monotonic: Callable[[], float]) -> None:
-        self._store, self._values, self._monotonic = store, values, monotonic
+    def __init__(
+        self, store: CredentialStore, grants: GrantEndStore, values: Values, *, monotonic: Callable[[], float]
+    ) -> None:
+        self._store, self._grants, self._values, self._monotonic = store, grants, values, monotonic
 
     def run(self, budget: timedelta) -> int:
         """Tell of every end that has come near; what is told follows from what is due, not from what is stored.
 
         Returns:
-            How many credentials were told of. With more left than the budget allows the next run goes on.
+            How many credentials and grants were told of. With more left than the budget allows the next run goes on.
 
         Raises:
             StoreUnavailable: PostgreSQL cannot be reached.
@@ -35,12 +40,27 @@ class Expiring:
             now = self._store.now()
             for each in found:
                 told += self._tell(each, now)
+        while self._monotonic() < until:
+            looked, warned = self._grants.look(BATCH, self._look)
+            told += warned
+            if not looked:
+                break
         return told
 
     def _tell(self, seen: Credential, now: datetime) -> bool:
         policy = self._values.policy(seen)
         following = due(policy, seen.rotated_at or now, seen.expires_at, now)
         return self._store.warned(seen, following.warn_at, list(_facts(seen, policy, now)))
+
+    def _look(self, end: GrantEnd, now: datetime) -> Look:
+        assert end.ends_at is not None  # the store forgets those itself
+        if end.ends_at <= now:  # what came of it the next refresh finds out
+            return Look(now + SELDOM)
+        policy = self._values.policy_for(end.tenant, end.provider, Kind.REFRESH_TOKEN)
+        following = min(at for at in warnings(policy, None, end.ends_at) if at > now)
+        if end.ends_at > end.seen_at:
+            return Look(max(following, now + SELDOM))
+        return Look(following, None if end.new else _days(policy, end.ends_at - now))
 
 
 def _facts(of: Credential, policy: Policy, now: datetime) -> Iterator[Fact]:

@@ -56,6 +56,7 @@ from vault.store.connections import PostgresConnections
 from vault.store.credentials import PostgresCredentials
 from vault.store.endpoints import PostgresEndpoints
 from vault.store.engine import Database
+from vault.store.grant_ends import PostgresGrantEnds
 from vault.store.migration import PostgresMigration, RecentKeys
 from vault.store.outbox import PostgresOutbox
 from vault.store.reads import PostgresTokens
@@ -218,7 +219,7 @@ class Wiring:
     @cached_property
     def expiring(self) -> Expiring:
         """Telling of what ends."""
-        return Expiring(self._credentials, self._values, monotonic=monotonic)
+        return Expiring(self._credentials, PostgresGrantEnds(self.database), self._values, monotonic=monotonic)
 
     def keeping(self, tenant: str) -> Keeping:
         """Credentials of one tenant that are no grant's."""
