@@ -41,7 +41,7 @@ from vault.errors import (
 )
 from vault.events import Delivery, Endpoint, Event, EventType
 from vault.exposition import metrics_text, serve_metrics
-from vault.facade import Audit, BasicAuth, ClientCertificate, Clients, Events, Keys, Maintenance, Vault
+from vault.facade import Audit, BasicAuth, ClientCertificate, Clients, Events, Keys, Maintenance, OAuthGrant, Vault
 from vault.jobs import (
     LANES,
     AuditChain,
@@ -118,6 +118,7 @@ __all__ = [
     "Migration",
     "MigrationBusy",
     "MigrationSummary",
+    "OAuthGrant",
     "OpenAudit",
     "Overdue",
     "OverlapRunning",

@@ -12,7 +12,7 @@ from vault.credentials.policies import Policy, Rule, due, resolve
 from vault.envelope import context, open_envelope, seal
 from vault.errors import RotationFailed, UnknownCredential, VersionConflict
 from vault.keyring import Keyring
-from vault.model import Credential
+from vault.model import Credential, CredentialVersion
 from vault.ports import CredentialStore, Dates, Found, SealedVersion
 from vault.secret import Secret
 
@@ -74,3 +74,11 @@ class Values:
         """Return the dates of a credential one of whose versions becomes the current one now."""
         found = next((each for each in self._store.versions(of.tenant, of.id) if each.version == version), None)
         return self.dates(of, None if found is None else found.expires_at, self._store.now())
+
+
+def without_value(of: SealedVersion) -> CredentialVersion:
+    """Return what may be shown of a version."""
+    return CredentialVersion(
+        of.version, of.stage, of.fp.hex() if of.fp else None, of.facts, of.expires_at, of.created_at, of.current_at,
+        of.replaced_at, of.serves_until,
+    )  # fmt: skip

@@ -9,6 +9,7 @@ from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, S
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
 from vault.ports.expiry import GrantEnd, GrantEndStore, Look
+from vault.ports.grant_views import GrantViews, SealedRefreshToken
 from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
 from vault.ports.migration import (
     Adopted,
@@ -56,6 +57,7 @@ __all__ = [
     "Gate",
     "GrantEnd",
     "GrantEndStore",
+    "GrantViews",
     "Keks",
     "KeyAuditStore",
     "KeyStore",
@@ -78,6 +80,7 @@ __all__ = [
     "RotationRow",
     "RotationStore",
     "SealedMetadata",
+    "SealedRefreshToken",
     "SealedRow",
     "SealedValue",
     "SealedVersion",

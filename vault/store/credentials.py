@@ -13,7 +13,7 @@ from vault.claims import DataKeyRecord
 from vault.events import EventType, Fact
 from vault.model import Credential
 from vault.ports import Change, Dates, Found, RotationRow, SealedVersion, Wanted
-from vault.store.audit import audit_row
+from vault.store.audit import credential_row
 from vault.store.engine import Database
 from vault.store.keys import DATA_KEY_COLUMNS
 from vault.store.tables import audit, credential, credential_version, data_key
@@ -340,8 +340,7 @@ def _logged(transaction: sa.Connection, change: Any, event: str) -> set[UUID]:
 
 
 def _log(transaction: sa.Connection, of: Credential, event: str, detail: Mapping[str, object]) -> None:
-    said = {"credential_id": str(of.id), "kind": of.kind, "provider": of.provider, **detail}
-    transaction.execute(audit.insert().values(audit_row(of.tenant, event, of.connection_id, said)))
+    transaction.execute(audit.insert().values(credential_row(of, event, detail)))
 
 
 def _hex(fp: bytes | None) -> str | None:

@@ -33,6 +33,7 @@ from vault.queue import CeleryDoorbell
 from vault.services.access import Access
 from vault.services.audit_chain import AuditChaining
 from vault.services.audit_export import AuditExporting
+from vault.services.catalog import Catalog
 from vault.services.cleanup import Cleaning
 from vault.services.clients import Registering
 from vault.services.connect import Connecting
@@ -40,6 +41,7 @@ from vault.services.credentials import Keeping
 from vault.services.delivering import Delivering
 from vault.services.endpoints import Endpoints
 from vault.services.expiry import Expiring
+from vault.services.handing_over import HandingOver
 from vault.services.health import HealthChecking
 from vault.services.migration import Migrating
 from vault.services.preflight import Preflight
@@ -57,6 +59,7 @@ from vault.store.credentials import PostgresCredentials
 from vault.store.endpoints import PostgresEndpoints
 from vault.store.engine import Database
 from vault.store.grant_ends import PostgresGrantEnds
+from vault.store.grant_views import PostgresGrantViews
 from vault.store.migration import PostgresMigration, RecentKeys
 from vault.store.outbox import PostgresOutbox
 from vault.store.reads import PostgresTokens
@@ -224,6 +227,20 @@ class Wiring:
     def keeping(self, tenant: str) -> Keeping:
         """Credentials of one tenant that are no grant's."""
         return Keeping(tenant, self._credentials, self._values, new_id=uuid.uuid4)
+
+    def catalog(self, tenant: str) -> Catalog:
+        """Credentials of one tenant, of all kinds."""
+        return Catalog(
+            tenant, self._credentials, PostgresGrantViews(self.database), self._values, self.keys.keyring,
+            self._providers,
+        )  # fmt: skip
+
+    def handing_over(self, tenant: str) -> HandingOver:
+        """Grants that apps of one tenant got elsewhere."""
+        return HandingOver(
+            tenant, self._connections, self._providers, Sealer(self.keys.keyring, self._policy), self._policy,
+            new_id=uuid.uuid4, now=self._credentials.now,
+        )  # fmt: skip
 
     @cached_property
     def rotating(self) -> Rotating:

@@ -22,7 +22,7 @@ connection = sa.Table(
     instant("connected_at", default=True),
     sa.Index("connection_by_owner", "tenant", "owner"),
     sa.Index("connection_by_tenant", "tenant", "id"),
-    sa.Index("connection_by_age", "tenant", "connected_at"),
+    sa.Index("connection_by_age", "tenant", "provider", "connected_at"),
     sa.Index("connection_by_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
 )
 

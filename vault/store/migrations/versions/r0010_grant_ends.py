@@ -41,7 +41,7 @@ def upgrade() -> None:
     )
     op.create_index("grant_end_ending", "grant_end", ["ends_at"], schema="evergrant")
     op.create_index("grant_end_looking", "grant_end", ["look_at"], schema="evergrant")
-    op.create_index("connection_by_age", "connection", ["tenant", "connected_at"], schema="evergrant")
+    op.create_index("connection_by_age", "connection", ["tenant", "provider", "connected_at"], schema="evergrant")
     op.create_index(
         "connection_by_labels", "connection", ["labels"], schema="evergrant", postgresql_using="gin",
         postgresql_ops={"labels": "jsonb_path_ops"},
