@@ -231,8 +231,9 @@ def test_an_access_token_alone_is_served_while_it_lives(house: House) -> None:
     )
     assert house.vault.get(made.connection).access_token.reveal() == "at-1"
     assert [each.kind for each in house.vault.credentials(connection=made.connection)] == [KINDS[0]]
-    with pytest.raises(UnknownCredential):
-        house.vault.credential(made.refresh_token)
+    for call in (house.vault.credential, house.vault.describe_credential):
+        with pytest.raises(UnknownCredential):
+            call(made.refresh_token)
 
 
 def test_it_takes_the_place_of_a_dead_one(house: House) -> None:
