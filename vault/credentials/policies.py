@@ -73,6 +73,10 @@ DEFAULTS: Final[Mapping[Kind, Policy]] = {
     Kind.CUSTOM: _policy(None, 14),
 }
 """Requirement C3. A private key is rotated with its certificate, a name with its password."""
+OURSELVES: Final = "evergrant"
+"""The provider of what we sign with ourselves: our events to tenants' endpoints."""
+OURS: Final = Rule(BUILT_IN, "", OURSELVES, str(Kind.WEBHOOK_SECRET), {"overlap": 7})
+"""Whoever gets our events must be able to take a new secret over; a day is short for that."""
 FIELDS: Final[Mapping[str, type]] = {
     "max_age": float, "warn": float, "automatic": bool, "overlap": float, "keep": int, "recovery": float,
     "rotator": str,
@@ -114,7 +118,8 @@ def resolve(tenant: str, provider: str, kind: Kind, rules: Iterable[Rule], own: 
     """
     policy = DEFAULTS[kind]
     sources = dict.fromkeys(FIELDS, BUILT_IN)
-    fitting = sorted((rule for rule in rules if rule.fits(tenant, provider, kind)), key=lambda rule: rule.weight)
+    fitting = [rule for rule in (OURS, *rules) if rule.fits(tenant, provider, kind)]
+    fitting.sort(key=lambda rule: rule.weight)
     for name, changes in [*((rule.name, rule.changes) for rule in fitting), ("credential", own or {})]:
         policy = policy._replace(**{field: _value(field, value) for field, value in changes.items()})
         sources.update(dict.fromkeys(changes, name))

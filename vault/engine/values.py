@@ -9,7 +9,7 @@ from uuid import UUID
 
 from vault.credentials.kinds import Checked, Kind
 from vault.credentials.policies import Policy, Rule, due, resolve
-from vault.envelope import context, open_envelope, seal
+from vault.envelope import DataKey, context, open_envelope, seal
 from vault.errors import RotationFailed, UnknownCredential, VersionConflict
 from vault.keyring import Keyring
 from vault.model import Credential, CredentialVersion
@@ -52,12 +52,16 @@ class Values:
         fp = self._keyring.fingerprint(of.tenant, of.id, found.value)
         return SealedVersion(of.id, version, stage, key.id, envelope, fp, dict(found.facts), found.expires_at)
 
+    def first(self, of: Credential, found: Checked) -> tuple[Credential, SealedVersion]:
+        """Seal the first value of a credential, and date it from its creation. Raises as ``sealed`` does."""
+        dates = self.dates(of, found.expires_at, of.created_at)
+        return of._replace(**dates._asdict()), self.sealed(of, of.version, found)
+
     def opened(self, found: Found) -> Secret:
         """Open a value. Raises as ``sealed`` does."""
         of, version = found.credential, found.version
         assert version.envelope is not None  # the store gives none that is destroyed
-        bound_to = context(of.tenant, of.id, VALUE)
-        return Secret(open_envelope(self._keyring.key(found.key), version.envelope, bound_to, version.version).decode())
+        return _opened(self._keyring.key(found.key), of.tenant, of.id, version.version, version.envelope)
 
     def value(self, tenant: str, credential_id: UUID, version: int, reason: str) -> Secret:
         """Open any version that is not destroyed, of a deleted credential too. Raises ``RotationFailed`` when it is."""
@@ -74,6 +78,17 @@ class Values:
         """Return the dates of a credential one of whose versions becomes the current one now."""
         found = next((each for each in self._store.versions(of.tenant, of.id) if each.version == version), None)
         return self.dates(of, None if found is None else found.expires_at, self._store.now())
+
+
+def opened(
+    keyring: Keyring, tenant: str, credential_id: UUID, version: int, data_key_id: UUID, envelope: bytes
+) -> Secret:
+    """Open a value whose key is not at hand. Raises ``KeyUnavailable``, ``CannotOpen``, ``StoreUnavailable``."""
+    return _opened(keyring.opening_key(data_key_id), tenant, credential_id, version, envelope)
+
+
+def _opened(key: DataKey, tenant: str, credential_id: UUID, version: int, envelope: bytes) -> Secret:
+    return Secret(open_envelope(key, envelope, context(tenant, credential_id, VALUE), version).decode())
 
 
 def without_value(of: SealedVersion) -> CredentialVersion:

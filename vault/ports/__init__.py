@@ -21,7 +21,7 @@ from vault.ports.migration import (
     SourceRow,
     StoredGrant,
 )
-from vault.ports.outbox import EndpointStore, OutboxStore, StoredEndpoint
+from vault.ports.outbox import EndpointStore, OutboxStore
 from vault.ports.providers import CodeExchange, Gate, Providers, TokenEndpoint, Transport
 from vault.ports.refresh import Doorbell, Orphan, RefreshStore, Spool
 from vault.ports.rotation import (
@@ -90,7 +90,6 @@ __all__ = [
     "Spool",
     "StoredClient",
     "StoredCount",
-    "StoredEndpoint",
     "StoredGrant",
     "TenantKek",
     "TenantKeks",

@@ -195,8 +195,7 @@ class Keeping:
             new_id, self.tenant, draft.owner, draft.provider, draft.connection_id, str(draft.kind), draft.name,
             dict(draft.tags), dict(draft.policy), "active", 1, 1, dict(found.facts), now, now,
         )  # fmt: skip
-        dates = self._values.dates(stored, found.expires_at, now)
-        return stored._replace(**dates._asdict()), self._values.sealed(stored, 1, found)
+        return self._values.first(stored, found)
 
     def _change(self, seen: Credential, found: Checked, overlap: timedelta | None) -> Change:
         policy = self._values.policy(seen)

@@ -112,11 +112,7 @@ class PostgresCredentials:
         """See ``CredentialStore.add_credentials``."""
         with self._database.begin() as transaction:
             for stored, version in new:
-                values = {name: value for name, value in stored._asdict().items() if value is not None}
-                transaction.execute(credential.insert().values(values))
-                transaction.execute(credential_version.insert().values(version_row(stored.tenant, version)))
-                detail = {"version": version.version, "fp": _hex(version.fp)}
-                _log(transaction, stored, "credential.stored", detail)
+                add_credential(transaction, stored, version)
 
     def put_versions(self, changes: Sequence[Change], event: str) -> bool:
         """See ``CredentialStore.put_versions``; rows by id, so that two who change the same ones lock in one order."""
@@ -209,6 +205,14 @@ class PostgresCredentials:
             row = transaction.execute(sa.select(*COLUMNS).where(*_this(tenant, credential_id))).one()
             _log(transaction, Credential(*row), "credential.version_destroyed", {"version": version})
         return True
+
+
+def add_credential(transaction: sa.Connection, stored: Credential, version: SealedVersion) -> None:
+    """Keep a new credential with its first version."""
+    values = {name: value for name, value in stored._asdict().items() if value is not None}
+    transaction.execute(credential.insert().values(values))
+    transaction.execute(credential_version.insert().values(version_row(stored.tenant, version)))
+    _log(transaction, stored, "credential.stored", {"version": version.version, "fp": _hex(version.fp)})
 
 
 def destroy(transaction: sa.Connection, *conditions: Any) -> set[UUID]:

@@ -137,8 +137,8 @@ class Wiring:
     def endpoints(self) -> Endpoints:
         """Looking after where events are sent."""
         return Endpoints(
-            PostgresEndpoints(self.database), self.keys.keyring, self._settings.insecure_hosts,
-            random=secrets.token_bytes, new_id=uuid.uuid4,
+            PostgresEndpoints(self.database), self._values, self._settings.insecure_hosts,
+            random=secrets.token_bytes, new_id=uuid.uuid4, now=self._credentials.now,
         )  # fmt: skip
 
     @cached_property
