@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from vault.credentials.kinds import Kind
@@ -146,6 +147,19 @@ def due(policy: Policy, rotated_at: datetime, expires_at: datetime | None, after
     rotate_at = None if policy.max_age is None else rotated_at + policy.max_age
     ahead = [at for at in warnings(policy, rotate_at, expires_at) if at > after]
     return Due(rotate_at, min(ahead, default=None), policy.rotator if policy.automatic else "")
+
+
+def due_again(policy: Policy, rotated_at: datetime, expires_at: datetime | None, now: datetime) -> Due:
+    """As ``due``, after its policy was changed: what should have been told before by now is told next."""
+    found = due(policy, rotated_at, expires_at, now)
+    late = any(at <= now for at in warnings(policy, found.rotate_at, expires_at))
+    return found._replace(warn_at=now) if late else found
+
+
+def digest(rules: Sequence[Rule]) -> bytes:
+    """Tell one state of all policies from another."""
+    rest = [(rule.tenant, rule.provider, rule.kind, sorted(rule.changes.items())) for rule in (OURS, *rules)]
+    return sha256(repr((sorted(DEFAULTS.items()), WARNINGS, rest)).encode()).digest()
 
 
 def warnings(policy: Policy, rotate_at: datetime | None, expires_at: datetime | None) -> list[datetime]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from vault.credentials.kinds import Checked, Kind
-from vault.credentials.policies import Policy, Rule, due, resolve
+from vault.credentials.policies import Policy, Rule, digest, due, due_again, resolve
 from vault.envelope import DataKey, context, open_envelope, seal
 from vault.errors import RotationFailed, UnknownCredential, VersionConflict
 from vault.keyring import Keyring
@@ -73,6 +73,21 @@ class Values:
     def dates(self, of: Credential, expires_at: datetime | None, now: datetime) -> Dates:
         """Return the dates of a credential that gets a new value now."""
         return Dates(now, expires_at, *due(self.policy(of), now, expires_at, now))
+
+    def dated_again(self, of: Credential, now: datetime) -> Credential:
+        """Return a credential whose policy was changed with its new dates; see ``due_again``."""
+        return of._replace(**due_again(self.policy(of), of.rotated_at, of.expires_at, now)._asdict())
+
+    def is_dated(self, of: Credential, now: datetime) -> bool:
+        """Whether a credential has the dates of its policy."""
+        by_policy = due(self.policy(of), of.rotated_at, of.expires_at, now)
+        warned = of.warn_at == by_policy.warn_at or (of.warn_at is not None and of.warn_at <= now)
+        return warned and (of.rotate_at, of.rotator) == (by_policy.rotate_at, by_policy.rotator)
+
+    @property
+    def digest(self) -> bytes:
+        """Tells one state of all policies from another."""
+        return digest(self._rules)
 
     def dates_of_version(self, of: Credential, version: int | None) -> Dates:
         """Return the dates of a credential one of whose versions becomes the current one now."""

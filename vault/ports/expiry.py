@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
+
+from vault.model import Credential
 
 
 class GrantEnd(NamedTuple):
@@ -29,6 +31,28 @@ class Look(NamedTuple):
     """When to look again."""
     days: int | None = None
     """The warning to give now: that at most so many days are left. None: there is none to give."""
+
+
+class PolicyStore(Protocol):
+    """By which policies credentials are dated. All raise ``StoreUnavailable``."""
+
+    def place(self, digest: bytes, patience: timedelta) -> UUID | None:
+        """Where to go on dating credentials by the policies of a digest.
+
+        Args:
+            digest: Of the policies in force here.
+            patience: When others began with other policies less than so long ago, theirs are let alone: while a change
+                is rolled out, processes differ.
+
+        Returns:
+            The last credential that is dated by them; None: all are.
+        """
+
+    def reached(self, digest: bytes, place: UUID | None) -> None:
+        """Note how far it has come; None: to the end."""
+
+    def active(self, after: UUID, limit: int) -> Sequence[Credential]:
+        """Active credentials of all tenants, by id."""
 
 
 class GrantEndStore(Protocol):

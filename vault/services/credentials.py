@@ -9,7 +9,7 @@ from uuid import UUID
 
 from vault.credentials import certificates
 from vault.credentials.kinds import Checked, Kind, checked
-from vault.credentials.policies import due, problems
+from vault.credentials.policies import problems
 from vault.engine.values import PAIR, Values, without_value
 from vault.errors import InvalidCredential, UnknownCredential
 from vault.model import Credential, CredentialValue
@@ -136,10 +136,9 @@ class Keeping:
                 policy=seen.policy if policy is None else dict(policy),
             )
             _check_words(changed.kind, changed.name, changed.tags, changed.policy)
-            rotated_at = seen.rotated_at
-            rule = self._values.policy(changed)
-            ahead = due(rule, rotated_at, seen.expires_at, self._store.now())
-            if self._store.change_credential(seen, changed._replace(**ahead._asdict())):
+            if changed.policy != seen.policy:
+                changed = self._values.dated_again(changed, self._store.now())
+            if self._store.change_credential(seen, changed):
                 return
 
     # --------------------------------------------------------------------------------------------------------- reading

@@ -11,9 +11,11 @@ from vault.credentials.policies import WARNINGS, Policy, due, warnings
 from vault.engine.values import Values
 from vault.events import EventType, Fact
 from vault.model import Credential
-from vault.ports import CredentialStore, GrantEnd, GrantEndStore, Look
+from vault.ports import CredentialStore, GrantEnd, GrantEndStore, Look, PolicyStore
 
 BATCH: Final = 200
+PATIENCE: Final = timedelta(minutes=50)
+"""While a change of policies is rolled out, workers differ: they do not undo each other's work more often than this."""
 SELDOM: Final = timedelta(days=1)
 """An end that refreshes put off is not looked at more often: many providers put it off by hours, at each refresh."""
 
@@ -22,9 +24,16 @@ class Expiring:
     """The use case behind ``vault.expiry_scan``. Any number may run at a time."""
 
     def __init__(
-        self, store: CredentialStore, grants: GrantEndStore, values: Values, *, monotonic: Callable[[], float]
+        self,
+        store: CredentialStore,
+        grants: GrantEndStore,
+        policies: PolicyStore,
+        values: Values,
+        *,
+        monotonic: Callable[[], float],
     ) -> None:
-        self._store, self._grants, self._values, self._monotonic = store, grants, values, monotonic
+        self._store, self._grants, self._policies = store, grants, policies
+        self._values, self._monotonic = values, monotonic
 
     def run(self, budget: timedelta) -> int:
         """Tell of every end that has come near; what is told follows from what is due, not from what is stored.
@@ -36,6 +45,7 @@ class Expiring:
             StoreUnavailable: PostgreSQL cannot be reached.
         """
         until, told = self._monotonic() + budget.total_seconds(), 0
+        self._date_anew(until - budget.total_seconds() / 2)
         while self._monotonic() < until and (found := self._store.to_be_warned_of(BATCH)):
             now = self._store.now()
             for each in found:
@@ -46,6 +56,18 @@ class Expiring:
             if not looked:
                 break
         return told
+
+    def _date_anew(self, until: float) -> None:
+        """Give credentials the dates of policies that were changed since they got theirs."""
+        digest = self._values.digest
+        place = self._policies.place(digest, PATIENCE)
+        while place is not None and self._monotonic() < until:
+            now, found = self._store.now(), self._policies.active(place, BATCH)
+            for each in found:
+                if not self._values.is_dated(each, now):
+                    self._store.change_credential(each, self._values.dated_again(each, now))
+            place = found[-1].id if len(found) == BATCH else None
+            self._policies.reached(digest, place)
 
     def _tell(self, seen: Credential, now: datetime) -> bool:
         policy = self._values.policy(seen)

@@ -62,6 +62,7 @@ from vault.store.grant_ends import PostgresGrantEnds
 from vault.store.grant_views import PostgresGrantViews
 from vault.store.migration import PostgresMigration, RecentKeys
 from vault.store.outbox import PostgresOutbox
+from vault.store.policies import PostgresPolicies
 from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
 from vault.store.rights import Rights
@@ -222,7 +223,10 @@ class Wiring:
     @cached_property
     def expiring(self) -> Expiring:
         """Telling of what ends."""
-        return Expiring(self._credentials, PostgresGrantEnds(self.database), self._values, monotonic=monotonic)
+        return Expiring(
+            self._credentials, PostgresGrantEnds(self.database), PostgresPolicies(self.database), self._values,
+            monotonic=monotonic,
+        )  # fmt: skip
 
     def keeping(self, tenant: str) -> Keeping:
         """Credentials of one tenant that are no grant's."""

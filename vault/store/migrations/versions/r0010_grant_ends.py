@@ -1,4 +1,4 @@
-"""When consents end, beside the hot row: noted by the database itself, whoever writes the grant."""
+"""When consents end, beside the hot row, noted by the database itself; by which policies credentials are dated."""
 
 from __future__ import annotations
 
@@ -39,6 +39,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id"),
         schema="evergrant",
     )
+    op.create_table(
+        "policy_state",
+        sa.Column("singleton", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("place", sa.UUID(), nullable=True),
+        sa.Column("begun_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("singleton"),
+        sa.PrimaryKeyConstraint("singleton"),
+        schema="evergrant",
+    )
     op.create_index("grant_end_ending", "grant_end", ["ends_at"], schema="evergrant")
     op.create_index("grant_end_looking", "grant_end", ["look_at"], schema="evergrant")
     op.create_index("connection_by_age", "connection", ["tenant", "provider", "connected_at"], schema="evergrant")
@@ -61,4 +71,5 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION evergrant.grant_end_note()")
     for index in ("connection_by_labels", "connection_by_age"):
         op.drop_index(index, "connection", schema="evergrant")
-    op.drop_table("grant_end", schema="evergrant")
+    for table in ("policy_state", "grant_end"):
+        op.drop_table(table, schema="evergrant")
