@@ -8,6 +8,8 @@ from vault.audit.chain import AuditCheck, AuditProblem, AuditProgress, Finding
 from vault.audit.lines import anchor_line, read_anchors, row_fields
 from vault.audit.rows import AuditAnchor, AuditRow
 from vault.claims import Overdue
+from vault.credentials.kinds import Kind as CredentialKind
+from vault.credentials.policies import Policy as CredentialPolicy
 from vault.credentials.rotators import RotationRequest, Rotator
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress
@@ -93,6 +95,8 @@ __all__ = [
     "ConnectStart",
     "Connection",
     "Credential",
+    "CredentialKind",
+    "CredentialPolicy",
     "CredentialValue",
     "CredentialVersion",
     "Deliver",

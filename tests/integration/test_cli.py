@@ -139,6 +139,21 @@ NEEDS_SETTINGS = [
     ("client", "set", "spotify", "ours", "--public"),
     ("client", "end-roll", "spotify", "ours"),
     ("client", "remove", "spotify", "ours"),
+    ("credential", "list"),
+    ("credential", "show", str(UUID(int=1))),
+    ("credential", "get", str(UUID(int=1))),
+    ("credential", "store", "webhook-secret", "--generate"),
+    ("credential", "put", str(UUID(int=1)), "--file", __file__),
+    ("credential", "roll-back", str(UUID(int=1))),
+    ("credential", "change", str(UUID(int=1)), "--name", "x"),
+    ("credential", "rotate", "--due"),
+    ("credential", "delete", str(UUID(int=1))),
+    ("credential", "undelete", str(UUID(int=1))),
+    ("credential", "destroy", str(UUID(int=1)), "--yes"),
+    ("credential", "expiring"),
+    ("put", str(UUID(int=1)), "--file", __file__),
+    ("expiring",),
+    ("expiring", "--tell"),
     ("event", "list"),
     ("event", "show", str(UUID(int=1))),
     ("event", "replay", str(UUID(int=1))),
@@ -174,7 +189,7 @@ def _filled(words: tuple[str, ...], home: Path) -> list[str]:
     return [word.replace("{home}", str(home)) for word in words]
 
 
-GROUPS = ("audit", "client", "db", "endpoint", "event", "kek", "keyring")
+GROUPS = ("audit", "client", "credential", "db", "endpoint", "event", "kek", "keyring")
 
 
 def test_every_command_is_tried_below() -> None:

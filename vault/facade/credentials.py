@@ -9,6 +9,7 @@ from uuid import UUID
 
 from vault.credentials.grants import is_refresh_token_id
 from vault.credentials.kinds import Kind
+from vault.credentials.policies import Policy
 from vault.errors import UnknownCredential
 from vault.facade.ids import Id, Text, read_id, read_secret
 from vault.facade.storing import StoringCalls
@@ -60,6 +61,10 @@ class CredentialCalls(StoringCalls):
     def describe_credential(self, credential_id: Id) -> Credential:
         """Return what a credential is, without its value, whatever its state. Raises ``UnknownCredential``."""
         return self._catalog.describe(_id(credential_id))
+
+    def credential_policy(self, credential_id: Id) -> Policy:
+        """Return the numbers that hold for a credential, and where each comes from. Raises ``UnknownCredential``."""
+        return self._catalog.policy(_id(credential_id))
 
     def credentials(
         self,

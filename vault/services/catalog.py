@@ -11,6 +11,7 @@ from uuid import UUID
 
 from vault.credentials.grants import is_refresh_token_id
 from vault.credentials.kinds import Kind
+from vault.credentials.policies import Policy
 from vault.engine.sealing import REFRESH_TOKEN
 from vault.engine.values import Values, without_value
 from vault.envelope import context, open_envelope
@@ -52,6 +53,10 @@ class Catalog:
         if found:
             return [without_value(each) for each in found]
         return [_only_version(self.describe(credential_id))]
+
+    def policy(self, credential_id: UUID) -> Policy:
+        """Return the numbers that hold for it, and where each comes from. Raises ``UnknownCredential``."""
+        return self._values.policy(self.describe(credential_id))
 
     def found(self, wanted: Wanted, after: UUID | None, limit: int) -> list[Credential]:
         """Return some credentials without their values, by id."""
