@@ -371,6 +371,7 @@ def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, hous
     with Receiver() as receiver:
         endpoint, _ = house.worker.events.add_endpoint("default", receiver.url("/"))
         ids = {"endpoint": endpoint, "event": house.worker.events.test(endpoint).event_id}
+        ids |= {name: house.vault.store_secret("anything") for name in ("credential", "put")}
         for words in COMMAND_LINES:
             one = str(ids.get(words[0], connected))
             named = [one if word == str(UUID(int=1)) else word for word in _filled(words, house.home)]
