@@ -83,5 +83,5 @@ def health(output: Output) -> None:
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.pass_obj
 def cleanup(output: Output, *, dry_run: bool) -> None:
-    """Remove what has had its day."""
+    """Remove what has had its day: flows, deleted credentials, rotations, events, rows of the audit, as each may go."""
     output.facts(Maintenance.from_env().cleanup(dry_run=dry_run))
