@@ -8,7 +8,7 @@ from vault.audit.chain import AuditCheck, AuditProblem, AuditProgress, Finding
 from vault.audit.lines import anchor_line, read_anchors, row_fields
 from vault.audit.rows import AuditAnchor, AuditRow
 from vault.claims import Overdue
-from vault.credentials.rotators import RotationRequest, Rotator
+from vault.credentials.rotators import Made, RotationRequest, Rotator
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress
 from vault.errors import (
@@ -113,6 +113,7 @@ __all__ = [
     "KeyCount",
     "KeyUnavailable",
     "Keys",
+    "Made",
     "Maintenance",
     "Migrate",
     "Migration",
