@@ -37,6 +37,10 @@ class Sent(NamedTuple):
     headers: tuple[str, ...]
     body: bytes | None
 
+    def __repr__(self) -> str:
+        """Show what has no secret in it."""
+        return f"<{self.method} {self.url}>"
+
 
 class Heard(NamedTuple):
     """An answer. ``status`` 0: none came, or not whole; ``failure`` says why."""
@@ -45,6 +49,10 @@ class Heard(NamedTuple):
     body: bytes
     retry_after: timedelta | None
     failure: str = ""
+
+    def __repr__(self) -> str:
+        """Show what has no secret in it."""
+        return f"<{self.failure or self.status}, {len(self.body)} bytes>"
 
 
 class Http:
