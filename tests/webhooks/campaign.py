@@ -96,7 +96,7 @@ def _deliveries(scene: Scene, plan: Plan) -> Iterator[Callable[[], Verified]]:
     """Run one process that signs and one that verifies; gives what has them stop and tell."""
     stop, stopping = processes.Pipe()
     line, telling = processes.Pipe()
-    into, out = processes.Pipe(duplex=False)
+    into, out = processes.Pipe()
     environment, base = dict(scene.environment), (scene.simulator.base_uri, scene.far_side)
     running = [
         processes.Process(target=send, args=(stopping, out, environment, base, scene.hooks, plan.rate), daemon=True),
@@ -129,7 +129,7 @@ def _judged(plan: Plan, scene: Scene, chains: Sequence[Chain], verified: Verifie
     wrongly = [
         each
         for each in verified.refused
-        if not _rightly(each, served[each.scene].get(each.secret), ends.get(each.secret), plan.undone_life)
+        if not _rightly(each, served[each.scene].get(each.secret), ends.get(each.secret), plan)
     ]
     problems = [problem for chain in chains for problem in (*chain.problems, *chain.left())]
     problems += _leaks(scene, chains)
@@ -138,11 +138,17 @@ def _judged(plan: Plan, scene: Scene, chains: Sequence[Chain], verified: Verifie
     return report
 
 
-def _rightly(refused: Refused, served_until: float | None, forgotten_at: float | None, undone_life: float) -> bool:
-    """Whether what a delivery was signed with did not count any more when it was refused."""
+def _rightly(refused: Refused, served_until: float | None, forgotten_at: float | None, plan: Plan) -> bool:
+    """Whether what a delivery was signed with did not count any more when it was refused.
+
+    We sign with the current secret, among others: it counts for an overlap more at least.
+    """
+    late = refused.ended_at - refused.signed_at
+    if not refused.secret:
+        return late >= plan.overlap
     over = served_until is not None and served_until <= refused.ended_at
-    undone = forgotten_at is not None and forgotten_at + undone_life <= refused.ended_at
-    return (over or undone) and (refused.heard or refused.ended_at - refused.signed_at > LATE_S)
+    undone = forgotten_at is not None and forgotten_at + plan.undone_life <= refused.ended_at
+    return (over or undone) and (refused.heard or late > LATE_S)
 
 
 def _lines(scene: Scene) -> list[str]:

@@ -30,9 +30,9 @@ class Plan:
 
 def long() -> Plan:
     """The campaign of the promise: killed 50 times at every failpoint."""
-    return Plan("webhooks", kills=50, stride=1, rate=10)
+    return Plan("webhooks", kills=50, stride=1, rate=6)
 
 
 def short() -> Plan:
     """A campaign for every test run."""
-    return Plan("short-webhooks", kills=1, stride=5, rate=15)
+    return Plan("short-webhooks", kills=1, stride=3, rate=10)

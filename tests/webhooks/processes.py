@@ -14,6 +14,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -55,46 +56,46 @@ class Doom(NamedTuple):
 
 
 class _Points:
-    """Counts the points that this process comes to."""
+    """Counts the points that this process comes to: each lies after one call and before the next."""
 
     def __init__(self, doom: Doom) -> None:
         self._doom, self._reached = doom, 0
-        self.step = "begin"
-
-    def reach(self, name: str) -> None:
-        self._reached += 1
-        if self._reached == self._doom.fatal:
-            self._doom.place.write_text(f"{self.step}: {name}")
-            os.kill(os.getpid(), signal.SIGKILL)
+        self._step, self._last = "begin", "beginning"
 
     def build_in(self) -> None:
+        """Have every call of the store that writes, and every one of the far side, tell of itself."""
         for store, names in ((PostgresRotations, CALLS), (PostgresCredentials, ("read_version",))):
             for name in names:
-                setattr(store, name, self._between(name, getattr(store, name)))
-        send, step = Http.send, Rotating._step
-        points = self
-
-        def sending(self: Http, request: Sent) -> Any:
-            points.reach(f"before {request.method}")
-            heard = send(self, request)
-            points.reach(f"after {request.method}")
-            return heard
+                setattr(store, name, self._watched(lambda *_, name=name: str(name), getattr(store, name)))
+        step, points = Rotating._step, self
 
         def stepping(self: Rotating, row: Any, rotator: Any) -> Any:
-            points.step = row.step
+            points._step = row.step
             return step(self, row, rotator)
 
-        Http.send = sending  # type: ignore[method-assign]
+        Http.send = self._watched(_request_name, Http.send)  # type: ignore[method-assign]
         Rotating._step = stepping  # type: ignore[method-assign]
 
-    def _between(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def reached(*args: Any, **more: Any) -> Any:
-            self.reach(f"before {name}")
+    def _watched(self, named: Callable[..., str], call: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **more: Any) -> Any:
+            name = named(*args[:2])
+            self._reach(f"{self._step}: after {self._last}, before {name}")
             result = call(*args, **more)
-            self.reach(f"after {name}")
+            self._last = name
             return result
 
-        return reached
+        return watched
+
+    def _reach(self, name: str) -> None:
+        self._reached += 1
+        if self._reached == self._doom.fatal:
+            self._doom.place.write_text(name)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _request_name(_: Http, request: Sent) -> str:
+    last = urlsplit(request.url).path.rsplit("/", 1)[1]
+    return f"{request.method} {last if last.isalpha() or '_e' in last else 'it'}"
 
 
 def mother(line: Connection, environment: Mapping[str, str], credential_id: UUID, log: Path) -> None:
@@ -129,8 +130,7 @@ def _rotate_and_die(worker: Maintenance, environment: Mapping[str, str], credent
     with psycopg.connect(environment["VAULT_DATABASE_URL"], autocommit=True) as database:
         _go_through(service, database, credential_id)
         if doom.fatal > 0:
-            points = _Points(doom)
-            points.build_in()
+            _Points(doom).build_in()
         service.begin(tenant, credential_id, value=None, overlap=timedelta(seconds=doom.overlap), force=False)
         _go_through(service, database, credential_id)
 
@@ -203,6 +203,7 @@ def send(
                 body = f'{{"number": {number}}}'.encode()
                 signed = [Delivery("", vault.sign_webhook(hook.id, body, message_id=str(number)), body)]
             out.send((hook, signed_at, signed))
+            out.recv()  # what waits in a queue is late before it is looked at
     out.send(None)
     vault.close()
 
@@ -225,6 +226,7 @@ def verify(line: Connection, into: Connection, environment: Mapping[str, str]) -
         found.refused += [Refused(hook.scene, secret, signed_at, at, heard) for secret, at in refused]
         if not signed:
             found.errors.append(f"{hook.scene}: nobody delivers")
+        into.send(None)
     line.send(found)
     vault.close()
 

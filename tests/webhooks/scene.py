@@ -37,7 +37,10 @@ class Scene:
     def __init__(self, database_url: str, home: Path) -> None:
         self.simulator = SimulatorProcess(home / "provider.jsonl")
         registrars = home / "registrars.toml"
-        self.house = House(database_url, self.simulator, home, VAULT_REGISTRARS=str(registrars))
+        # Who lives for one rotation prepares statements for nobody.
+        self.house = House(
+            database_url, self.simulator, home, VAULT_REGISTRARS=str(registrars), VAULT_DATABASE_PREPARED="0"
+        )
         self.far_side = self.house.far_side
         registrars.write_text(_registrars(f"{self.simulator.base_uri}/{self.far_side}"))
         self._connection = self.house.connect()

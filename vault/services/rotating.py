@@ -247,8 +247,9 @@ class Rotating:
 
     def _request(self, row: RotationRow, seen: Credential) -> RotationRequest:
         """What the rotator hears: of a rotation that is undone, the value that goes on is the current one now."""
-        before = self._version(row, seen.version if row.step == "undo" else row.from_version)
-        after = self._version(row, row.to_version)
+        versions = {each.version: each for each in self._credentials.versions(row.tenant, row.credential_id)}
+        before = versions.get(seen.version if row.step == "undo" else row.from_version)
+        after = versions.get(row.to_version or 0)
         return RotationRequest(
             row.id, row.tenant, row.credential_id, seen.kind, seen.provider, seen.name, seen.tags, row.overlap,
             seen.connection_id, before.facts if before else {}, after.facts if after else {},
