@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -134,11 +135,11 @@ def test_a_new_endpoint_delivers_nothing_before_its_secret_is_stored_here(yard: 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", ["drop_before", "drop_after", "error_after", "rate_limited", "malformed", "huge"])
+@pytest.mark.parametrize("kind", ["drop_before", "drop_after", "rate_limited", "malformed"])
 def test_whatever_becomes_of_answers_nothing_is_lost_and_nothing_is_left(yard: Yard, shape: str, kind: str) -> None:
     """Every call goes wrong once."""
     for method in ("PATCH", "POST", "GET", "DELETE"):
-        yard.fault(shape, method, kind, size=2 * 1024 * 1024)
+        yard.fault(shape, method, kind)
     first = yard.current(shape)
     yard.rotate(shape)
     for _ in range(8):
@@ -275,23 +276,28 @@ def test_an_undoing_that_is_refused_is_tried_on_for_days_and_the_secret_counts_m
     yard.fault(GITHUB, "GET", "error_before", status=422)
     yard.house.vault.rotate(yard.hooks[GITHUB])
     yard.fault(GITHUB, "PATCH", "slow", delay=0.0)  # the first, by which the new secret is set
-    yard.fault(GITHUB, "PATCH", "error_before", status=403, next=3)
+    yard.fault(GITHUB, "PATCH", "error_before", status=403, next=2)
     yard.house.worker.rotate_credentials()
     with pytest.raises(RotationBusy):
         yard.house.vault.rotate(yard.hooks[GITHUB], force=True)
-    for _ in range(2):
-        assert yard.registered(GITHUB) != {FIRST}
-        assert yard.deliver(GITHUB) == [True]
+    [signed] = yard.simulator.deliver(yard.far_side, GITHUB, HOOK)
+    believe = partial(yard.house.vault.verify_webhook, yard.hooks[GITHUB], signed["headers"], signed["body"].encode())
+    while yard.registered(GITHUB) != {FIRST}:
+        believe()
         rotate(yard.house, 1)
-    rotate(yard.house)
-    assert yard.registered(GITHUB) == {FIRST}
-    assert yard.deliver(GITHUB) == [True]
+    believe()
+    rotate(yard.house, 1)
     assert ended(yard.house) == ["failed"]
+    assert yard.deliver(GITHUB) == [True]
+    with pytest.raises(SignatureInvalid):
+        believe()
 
 
 def test_nothing_is_begun_that_could_not_be_ended(yard: Yard) -> None:
     """Without the id of the first endpoint nobody could take it away."""
-    yard.house.vault.change_credential(yard.hooks[STRIPE], tags={"url": URL, "events": EVENTS})
+    tags = dict(yard.house.vault.describe_credential(yard.hooks[STRIPE]).tags)
+    del tags["endpoint_id"]
+    yard.house.vault.change_credential(yard.hooks[STRIPE], tags=tags)
     yard.rotate(STRIPE)
     assert len(yard.registered(STRIPE)) == 1
     [failed] = yard.house.sql("SELECT step, reason FROM evergrant.credential_rotation")
