@@ -254,6 +254,7 @@ def test_a_new_endpoint_of_one_that_was_deleted_meanwhile_is_taken_away_even_if_
     yard.fault(STRIPE, "POST", "drop_after")
     yard.rotate(STRIPE)
     assert len(yard.registered(STRIPE)) == 2
+    yard.fault(STRIPE, "DELETE", "error_before")
     yard.house.vault.delete_credentials(yard.hooks[STRIPE])
     rotate(yard.house)
     assert yard.registered(STRIPE) == {first}
