@@ -95,7 +95,7 @@ class _Points:
 
 def _request_name(_: Http, request: Sent) -> str:
     last = urlsplit(request.url).path.rsplit("/", 1)[1]
-    return f"{request.method} {last if last.isalpha() or '_e' in last else 'it'}"
+    return f"{request.method} {last if last.isalpha() or last == 'webhook_endpoints' else 'it'}"
 
 
 def mother(line: Connection, environment: Mapping[str, str], credential_id: UUID, log: Path) -> None:
