@@ -25,7 +25,7 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.wiring",),
     (
         *("vault.services", "vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue"),
-        *("vault.limits", "vault.hooks"),
+        *("vault.limits", "vault.hooks", "vault.registrars"),
     ),
     ("vault.engine",),
     ("vault.keyring", "vault.legacy"),
@@ -45,7 +45,7 @@ WITHIN_ENTRANCES = (("worker", "beat_schedule"), ("vault.cli", "vault.cli_migrat
 ADAPTERS = frozenset(
     {
         *("vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"),
-        "vault.hooks",
+        *("vault.hooks", "vault.registrars"),
     }
 )
 LONGEST_FILE = 400

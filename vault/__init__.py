@@ -10,7 +10,7 @@ from vault.audit.rows import AuditAnchor, AuditRow
 from vault.claims import Overdue
 from vault.credentials.kinds import Kind as CredentialKind
 from vault.credentials.policies import Policy as CredentialPolicy
-from vault.credentials.rotators import RotationRequest, Rotator
+from vault.credentials.rotators import Made, RotationRequest, Rotator
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress
 from vault.errors import (
@@ -116,6 +116,7 @@ __all__ = [
     "KeyCount",
     "KeyUnavailable",
     "Keys",
+    "Made",
     "Maintenance",
     "Migrate",
     "Migration",

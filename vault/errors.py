@@ -125,10 +125,13 @@ class RotationBusy(VaultError):
 
 
 class RotationFailed(VaultError):
-    """A rotator could not do its step; ``reason`` is a word or two for the audit, never a value."""
+    """A rotator could not do its step; ``reason`` is a word or two for the audit, never a value.
 
-    def __init__(self, reason: str, *, permanent: bool = False) -> None:
-        self.reason, self.transient = reason[:200], not permanent
+    ``retry_after``: the far side would rather not be asked before that.
+    """
+
+    def __init__(self, reason: str, *, permanent: bool = False, retry_after: timedelta | None = None) -> None:
+        self.reason, self.transient, self.retry_after = reason[:200], not permanent, retry_after
         super().__init__(f"the rotator could not do its step: {self.reason}")
 
 

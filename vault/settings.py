@@ -131,6 +131,8 @@ class Settings(BaseModel):
     """Files that add or override providers, comma-separated."""
     policies: Words = ()
     """Files with rules that override how long credentials may serve, comma-separated."""
+    registrars: Words = ()
+    """Files that add or override how the secrets of webhooks are changed at providers, comma-separated."""
     migrations: Words = ()
     """Files that name migrations out of other systems, for workers and `evergrant migrate`; comma-separated."""
     insecure_hosts: Words = ()

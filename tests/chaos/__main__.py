@@ -14,6 +14,8 @@ from tests.chaos.campaign import Report, run
 from tests.rotation import campaign as rotations
 from tests.rotation import plan as rotation_plans
 from tests.rotation.display import show as show_rotation
+from tests.webhooks import campaign as webhooks
+from tests.webhooks import plan as webhook_plans
 
 CAMPAIGNS: dict[str, Callable[[], plans.Plan]] = {
     "grace": lambda: plans.long(plans.GRACE, 120),
@@ -26,13 +28,17 @@ ROTATIONS: dict[str, Callable[[], rotation_plans.Plan]] = {
     "rotation": rotation_plans.long,
     "short-rotation": rotation_plans.short,
 }
-DEFAULT = ("grace", "strict", "postgres", "rotation")
+WEBHOOKS: dict[str, Callable[[], webhook_plans.Plan]] = {
+    "webhooks": webhook_plans.long,
+    "short-webhooks": webhook_plans.short,
+}
+DEFAULT = ("grace", "strict", "postgres", "rotation", "webhooks")
 
 
 def main() -> int:
     """Run the campaigns that were named."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    known = [*CAMPAIGNS, *ROTATIONS]
+    known = [*CAMPAIGNS, *ROTATIONS, *WEBHOOKS]
     parser.add_argument("names", nargs="*", choices=[*known, []], help=f"default: {' '.join(DEFAULT)}")
     names = parser.parse_args().names or DEFAULT
     console = Console(stderr=True)
@@ -46,6 +52,10 @@ def main() -> int:
             rotation = rotations.run(ROTATIONS[name](), say)
             show_rotation(Console(), rotation)
             passed = passed and rotation.passed
+        elif name in WEBHOOKS:
+            hooks = webhooks.run(WEBHOOKS[name](), say)
+            webhooks.show(Console(), hooks)
+            passed = passed and hooks.passed
         else:
             reports.append(run(CAMPAIGNS[name](), say))
             show(Console(), reports[-1:])

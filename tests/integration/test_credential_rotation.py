@@ -28,6 +28,7 @@ from vault import (
     WebhookStyle,
     sign_webhook,
 )
+from vault.services import rotating
 
 DAY = timedelta(days=1)
 NOW = timedelta(0)
@@ -252,6 +253,31 @@ def test_who_has_lost_a_rotation_takes_nothing_away_from_who_has_it_now(
     house.worker.rotate_credentials()
     assert current(house.vault, key) != FIRST
     assert far_side.accepted() == {FIRST, current(house.vault, key)}
+
+
+def test_what_was_taken_in_hand_too_long_ago_is_left_to_others(
+    house: House, key: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease might end in the middle of a call."""
+    hold = rotating.HOLD
+    monkeypatch.setattr(rotating, "HOLD", NOW)
+    house.vault.rotate(key)
+    house.worker.rotate_credentials()
+    assert far_side.calls() == []
+    monkeypatch.setattr(rotating, "HOLD", hold)
+    rotate(house, 1)
+    assert far_side.calls() == STEPS[:4]
+
+
+def test_one_that_is_in_the_hands_of_a_rotation_is_not_begun_again_by_its_age(
+    house: House, key: UUID, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    house.vault.rotate(key)
+    house.worker.rotate_credentials()
+    house.sql("UPDATE evergrant.credential SET rotate_at = now()")
+    house.worker.rotate_credentials()
+    assert "not_begun" not in caplog.text + "".join(capfd.readouterr())
+    assert house.vault.describe_credential(key).version == 2
 
 
 def test_what_has_no_rotator_says_so(house: House) -> None:

@@ -6,8 +6,8 @@ Control speaks JSON and is never disturbed:
     POST /_control               {"advance": 3600} moves the simulator's time forward
     GET  /_control/{provider}    its configuration
     POST /_control/{provider}    any members of `ProviderConfig`, and the verbs `add_faults`, `clear_faults`,
-                                 `kill_account`, `grant` ({"accounts": […]} or {"count": 1000, "prefix": "user-"});
-                                 a provider not known yet is created
+                                 `kill_account`, `grant` ({"accounts": […]} or {"count": 1000, "prefix": "user-"}),
+                                 `hooks` and `deliver` (see `hooks`); a provider not known yet is created
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.simulator import hooks
 from tests.simulator.config import ProviderConfig
 from tests.simulator.endpoints import ENDPOINTS, Call, Endpoint
 from tests.simulator.faults import UNPROCESSED, Fault
@@ -69,10 +70,12 @@ class SimulatorApplication:
         if head.path[0] == "_control":
             return self._control(head, request.body)
         provider = self.providers.get(head.path[0])
-        endpoint = ENDPOINTS.get(head.path[1]) if len(head.path) == 2 else None
+        known = ENDPOINTS if len(head.path) == 2 else hooks.ENDPOINTS
+        endpoint = known.get(head.path[1]) if len(head.path) > 1 else None
         if provider is None or endpoint is None:
             return Reply(write_answer(404, b'{"error":"no such provider or endpoint"}'))
-        call = Call(provider, head, _parameters(request), self.requests, self.now(), self.base_uri)
+        parameters = {} if head.path[1] in hooks.SHAPES else _parameters(request)
+        call = Call(provider, head, parameters, self.requests, self.now(), self.base_uri, body=request.body)
         if provider.calm:
             return Reply(*endpoint(call))
         return self._troubled(endpoint, call)
@@ -93,7 +96,8 @@ class SimulatorApplication:
             if config.outage == "error":
                 return Reply(write_answer(503, b'{"error":"temporarily_unavailable"}'))
             return Reply(b"", delay=_A_LONG_TIME if config.outage == "hang" else 0.0, ending="close")
-        fault = provider.plan.strike(call.head.path[1], _account(call), call.form.get("grant_type"))
+        kind = call.head.method if call.head.path[1] in hooks.SHAPES else call.form.get("grant_type")
+        fault = provider.plan.strike(call.head.path[1], _account(call), kind)
         if fault is None:
             reply = Reply(*endpoint(call))
         elif fault.kind in UNPROCESSED:
@@ -128,6 +132,7 @@ class SimulatorApplication:
     def _create(self, name: str, members: dict[str, Any]) -> Provider:
         config = ProviderConfig().patched(members)
         provider = self.providers[name] = Provider(name, config, self.journal, self.now, self._seed)
+        provider.hooks = hooks.Hooks(self.journal, name)
         return provider
 
     def _control(self, head: Head, body: bytes) -> Reply:
@@ -156,6 +161,11 @@ class SimulatorApplication:
             provider.add_faults([Fault.from_dict(rule) for rule in commands.pop("add_faults")])
         if "kill_account" in commands:
             answer["families_killed"] = provider.kill_account(commands.pop("kill_account"))
+        if "hooks" in commands:
+            answer["hooks"] = provider.hooks.control(commands.pop("hooks"))
+        if "deliver" in commands:
+            answer["delivered"] = provider.hooks.deliver(*commands.pop("deliver"), self.now())
+            return answer
         grant = commands.pop("grant", None)
         if commands:
             provider.configure(provider.config.patched(commands))

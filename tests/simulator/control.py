@@ -64,6 +64,16 @@ class Steering:
         """Start families for `prefix0`, `prefix1`, …; returns the token answers."""
         return self._grant(provider, {"count": count, "prefix": prefix})
 
+    def hooks(self, provider: str, **commands: Any) -> dict[str, Any]:
+        """Give commands about registrations of webhooks (`hooks.Hooks.control`); returns what is registered."""
+        told: dict[str, Any] = self._post(f"/_control/{provider}", {"hooks": commands})["hooks"]
+        return told
+
+    def deliver(self, provider: str, shape: str, of: str) -> list[dict[str, Any]]:
+        """Have an event signed as the provider would deliver it now, by each registration that gets it."""
+        signed: list[dict[str, Any]] = self._post(f"/_control/{provider}", {"deliver": [shape, of]})["delivered"]
+        return signed
+
     def advance(self, seconds: float) -> float:
         """Move the simulator's time forward; returns its new time, in epoch seconds."""
         now: float = self._post("/_control", {"advance": seconds})["now"]

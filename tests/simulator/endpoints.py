@@ -33,6 +33,7 @@ class Call:
     now: float
     base_uri: str
     fault: Fault | None = None
+    body: bytes = b""
 
 
 class Honest(NamedTuple):

@@ -65,8 +65,10 @@ class Fault:
         probability: chance to strike a matching request, 0 to 1.
         next: strike at most so many requests, then be spent; None for no bound.
         account: only requests for this account; None for all.
-        endpoint: only this endpoint (`token`, `revoke`, `introspect`, `userinfo`, `api`, `authorize`) or `*`.
-        grant_type: only token requests with this grant type; None for all.
+        endpoint: only this endpoint (`token`, `revoke`, `introspect`, `userinfo`, `api`, `authorize`, `github`,
+            `stripe`) or `*`.
+        grant_type: only token requests with this grant type, or requests of `github` and `stripe` with this method;
+            None for all.
         status: HTTP status of `error_before` and `error_after`.
         retry_after: value of the Retry-After header, seconds or an HTTP date; None for no header.
         body: body of the error; None for an RFC 6749 error object.

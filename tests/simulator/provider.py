@@ -45,6 +45,8 @@ class Provider:
         self.clock = clock
         self.mint = Mint()
         self.codes: dict[str, Code] = {}
+        self.hooks: Any = None
+        """Registrations of webhooks (`hooks.Hooks`), given by the application."""
         self.by_refresh_token: dict[str, Family] = {}
         self.by_access_token: dict[str, Family] = {}
         self.by_account: defaultdict[str, list[Family]] = defaultdict(list)

@@ -348,6 +348,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(field: str) -> None:
         "providers",
         "migrations",
         "policies",
+        "registrars",
         "insecure_hosts",
         "redirect_uri",
     ):

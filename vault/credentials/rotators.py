@@ -16,6 +16,8 @@ GROUP: Final = "evergrant.rotators"
 """Entry points of this group are found by name: each a callable without arguments that gives a ``Rotator``."""
 WEBHOOK: Final = "webhook"
 """The built-in rotator of webhook secrets that nobody but us has to be told of."""
+REGISTRAR: Final = "registrar:"
+"""Begins the names of rotators that are made of data."""
 
 
 class RotationRequest(NamedTuple):
@@ -31,6 +33,20 @@ class RotationRequest(NamedTuple):
     tags: Mapping[str, str]
     overlap: timedelta
     """How long the old value is to go on working."""
+    connection_id: UUID | None = None
+    """The connection that the credential belongs to, if it was stored with one."""
+    facts: Mapping[str, str] = {}
+    """What may be shown of the value before: what ``create`` said of it, among others."""
+    new_facts: Mapping[str, str] = {}
+    """What ``create`` said of the new value, in every call after it."""
+
+
+class Made(NamedTuple):
+    """A new value with what the far side calls it, which is needed to take it away again."""
+
+    value: Secret
+    facts: Mapping[str, str] = {}
+    """Kept with the version, and shown in its history: never a secret."""
 
 
 class Rotator(Protocol):
@@ -40,8 +56,11 @@ class Rotator(Protocol):
     rotation is undone. Any other exception counts as one that passes.
     """
 
-    def create(self, request: RotationRequest, current: Secret) -> Secret:
-        """Make a new value, or find the one that was made for this request. The current one must go on working."""
+    def create(self, request: RotationRequest, current: Secret) -> Secret | Made:
+        """Make a new value, or find the one that was made for this request. The current one must go on working.
+
+        What the far side calls it, if later calls need that, is given with it as ``Made``.
+        """
 
     def set(self, request: RotationRequest, new: Secret, current: Secret) -> None:
         """Have the far side take the new value, beside the current one if it can."""

@@ -27,7 +27,7 @@ def read_rules(files: Sequence[Path]) -> list[Rule]:
     wrong: list[str] = []
     found: dict[str, Rule] = {}
     for file in files:
-        for name, table in _tables(file, wrong).items():
+        for name, table in read_tables("policy", file, wrong).items():
             rule, trouble = _rule(name, table)
             wrong += [f"policy file {file}: {name}: {problem}" for problem in trouble]
             found[name] = rule
@@ -36,17 +36,18 @@ def read_rules(files: Sequence[Path]) -> list[Rule]:
     return list(found.values())
 
 
-def _tables(file: Path, wrong: list[str]) -> dict[str, dict[str, Any]]:
+def read_tables(what: str, file: Path, wrong: list[str]) -> dict[str, dict[str, Any]]:
+    """Read a file whose every entry is a table; what is wrong with it, as a file of what, is added to ``wrong``."""
     try:
         tables = tomllib.loads(file.read_text())
     except OSError as error:
-        wrong.append(f"policy file {file}: cannot be read ({error.strerror})")
+        wrong.append(f"{what} file {file}: cannot be read ({error.strerror})")
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        wrong.append(f"policy file {file}: is not TOML ({error})")
+        wrong.append(f"{what} file {file}: is not TOML ({error})")
         return {}
     stray = [name for name, table in tables.items() if not isinstance(table, dict)]
-    wrong += [f"policy file {file}: {name} is not a table" for name in stray]
+    wrong += [f"{what} file {file}: {name} is not a table" for name in stray]
     return {name: table for name, table in tables.items() if name not in stray}
 
 

@@ -52,13 +52,16 @@ class RotationStore(Protocol):
         """Keep the new value, sealed, as a version that nobody reads; None: the credential has changed."""
 
     def go_on(self, row: RotationRow, step: str) -> RotationRow | None:
-        """The step before is done; None: somebody else has the rotation in hand."""
+        """The step before is done; None: somebody else has the rotation in hand. The same step keeps its tries."""
 
     def promote(self, row: RotationRow, seen: Credential, dates: Dates, keep: int) -> RotationRow | None:
         """Make the new value the current one; the old one works until the overlap is over. None: as ``go_on``."""
 
     def put_off(self, row: RotationRow, reason: str, wait: timedelta) -> None:
         """Try this step again later."""
+
+    def let_serve(self, row: RotationRow, time: timedelta) -> None:
+        """The far side has forgotten the new value: it counts for so long yet, and then the rotation is over."""
 
     def end_rotation(self, row: RotationRow, outcome: str, reason: str) -> None:
         """It is over: ``done``, ``failed`` (the new value is destroyed), or ``not_retired``."""

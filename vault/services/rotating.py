@@ -4,12 +4,13 @@
        └───────┴──────┴── undo ── failed
 
 The new value is kept, sealed, before anybody else is told of it; it becomes the current one after it was tried; the old
-one is taken away at the far side when its overlap is over, and not before.
+one is taken away at the far side when its overlap is over, and not before. A webhook secret that was undone goes on
+counting for a while, since what was signed with it may be on its way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -17,7 +18,7 @@ from uuid import UUID
 import structlog
 
 from vault.credentials.kinds import Kind, checked
-from vault.credentials.rotators import RotationRequest, Rotator, Rotators
+from vault.credentials.rotators import Made, RotationRequest, Rotator, Rotators
 from vault.engine.values import PAIR, Values
 from vault.errors import InvalidCredential, KeyUnavailable, RotationBusy, RotationFailed, StoreUnavailable, VaultError
 from vault.model import Credential
@@ -29,12 +30,17 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 50
 LEASE: Final = timedelta(minutes=5)
 """A rotator's call that takes longer may be made a second time by somebody else."""
+HOLD: Final = LEASE / 2
+"""No step is begun when this has passed since a rotation was taken in hand: it would not be over in time."""
 TRIES: Final = 20
 """Of a step before the new value is current; then the rotation is undone."""
 LATE_TRIES: Final = 100
 """Of telling the far side to forget a value; then somebody must look."""
 FIRST_WAIT: Final = timedelta(seconds=5)
 LONGEST_WAIT: Final = timedelta(hours=1)
+MOST_FACTS, LONGEST_FACT = 20, 500
+UNDONE_LIFE: Final = timedelta(minutes=5)
+"""For which a webhook secret that was undone still counts: as long as what it signed is of these minutes."""
 _NO_WAIT: Final = timedelta(0)
 
 
@@ -61,7 +67,7 @@ class Rotating:
         """Begin a rotation; see ``Vault.rotate``."""
         seen = self._values.seen(tenant, credential_id)
         before = self._store.open_rotation(tenant, credential_id)
-        if before is not None and (before.step not in ("retire", "undo") or not force):
+        if before is not None and not (force and self._can_be_forced(before)):
             raise RotationBusy(credential_id, before.step)
         policy = self._values.policy(seen)
         if not policy.rotator or PAIR in seen.facts:
@@ -94,32 +100,40 @@ class Rotating:
             except VaultError as error:
                 log.error("rotation.not_begun", credential_id=str(credential_id), error=type(error).__name__)
         done = 0
-        while self._monotonic() < until and (rows := self._store.take_rotations(BATCH, LEASE)):
+        while (taken_at := self._monotonic()) < until and (rows := self._store.take_rotations(BATCH, LEASE)):
             for row in rows:
-                done += self._drive(row)
+                done += self._drive(row, taken_at)
         return done
 
     def one(self, rotation_id: UUID) -> int:
         """Go on with one rotation now, if nobody has it in hand."""
-        return sum(self._drive(row) for row in self._store.take_rotations(1, LEASE, rotation_id))
+        taken_at = self._monotonic()
+        return sum(self._drive(row, taken_at) for row in self._store.take_rotations(1, LEASE, rotation_id))
+
+    def _can_be_forced(self, before: RotationRow) -> bool:
+        """Whether another rotation may begin beside one: not while that one's new value may be at the far side yet."""
+        if before.step == "undo":
+            undone = self._version(before, before.to_version)
+            return undone is not None and _is_undone(undone)
+        return before.step == "retire"
 
     # ------------------------------------------------------------------------------------------------------------ steps
 
-    def _drive(self, row: RotationRow) -> int:
+    def _drive(self, row: RotationRow, taken_at: float) -> int:
         """Do one step after another; returns how many were done."""
-        done = 0
+        done, until = 0, taken_at + HOLD.total_seconds()
         rotator = self._rotators.get(row.rotator)
         if rotator is None:
             self._store.put_off(row, "unknown_rotator", LONGEST_WAIT)
             return done
-        while True:
+        while self._monotonic() < until:
             try:
                 following = self._step(row, rotator)
             except (KeyUnavailable, StoreUnavailable) as error:
                 self._store.put_off(row, type(error).__name__, self._wait(row))
                 return done
             except RotationFailed as error:
-                self._failed(row, error.reason, permanent=not error.transient)
+                self._failed(row, error.reason, permanent=not error.transient, retry_after=error.retry_after)
                 return done
             except Exception as error:  # noqa: BLE001  # a rotator is anybody's code, and others' rotations wait behind it
                 log.error("rotation.rotator_broke", rotation=str(row.id), step=row.step, error=type(error).__name__)
@@ -128,6 +142,7 @@ class Rotating:
             if following is None:
                 return done
             row, done = following, done + 1
+        return done
 
     def _step(self, row: RotationRow, rotator: Rotator) -> RotationRow | None:
         """Do what comes next; None: nothing more can be done now."""
@@ -135,9 +150,9 @@ class Rotating:
         if seen is None or seen.state == "destroyed":
             self._store.end_rotation(row, "not_retired" if row.step == "retire" else "failed", "destroyed")
             return None
-        if seen.state == "deleted" and row.step not in ("retire", "undo"):
+        if seen.state == "deleted" and row.step not in ("retire", "undo") and not _may_have_made(row):
             return self._give_up(row, seen)
-        request = _request(row, seen)
+        request = self._request(row, seen)
         match row.step:
             case "create":
                 return self._create(row, seen, request, rotator)
@@ -152,17 +167,15 @@ class Rotating:
             case "retire":
                 return self._retire(row, request, rotator)
             case _:
-                rotator.undo(request, self._value(row, row.to_version), self._value(row, row.from_version))
-                self._store.end_rotation(row, "failed", "undone")
-                return None
+                return self._undo(row, seen, request, rotator)
 
     def _create(
         self, row: RotationRow, seen: Credential, request: RotationRequest, rotator: Rotator
     ) -> RotationRow | None:
-        current = self._value(row, row.from_version)
-        new = rotator.create(request, current)
+        made = rotator.create(request, self._value(row, row.from_version))
+        new, facts = made if isinstance(made, Made) else Made(made)
         try:
-            pending, reason = self._pending(seen, new), "superseded"
+            pending, reason = self._pending(seen, new, facts), "superseded"
         except InvalidCredential:
             pending, reason = None, "invalid_value"
         if pending is not None and seen.version == row.from_version:
@@ -170,8 +183,27 @@ class Rotating:
             if kept is not None:
                 return kept
         if self._store.go_on(row, "create") is not None:  # else somebody else has it in hand, and the very same value
-            rotator.undo(request, new, current)
+            now = self._credentials.credential(row.tenant, row.credential_id) or seen
+            rotator.undo(request._replace(new_facts=facts), new, self._value(row, now.version))
             self._store.end_rotation(row, "failed", reason)
+        return None
+
+    def _undo(
+        self, row: RotationRow, seen: Credential, request: RotationRequest, rotator: Rotator
+    ) -> RotationRow | None:
+        """Take the new value away; whoever has signed with it meanwhile is believed for some minutes more."""
+        undone = self._version(row, row.to_version)
+        if undone is not None and _is_undone(undone):
+            left = (undone.serves_until or self._credentials.now()) - self._credentials.now()
+            if left > _NO_WAIT:
+                self._store.put_off(row, "undone", left)
+                return None
+        else:
+            rotator.undo(request, self._value(row, row.to_version), self._value(row, seen.version))
+            if seen.kind == Kind.WEBHOOK_SECRET and undone is not None and undone.stage == "pending":
+                self._store.let_serve(row, UNDONE_LIFE)
+                return None
+        self._store.end_rotation(row, "failed", "undone")
         return None
 
     def _give_up(self, row: RotationRow, seen: Credential) -> RotationRow | None:
@@ -197,10 +229,7 @@ class Rotating:
         return self._store.go_on(went_on, "retire")
 
     def _retire(self, row: RotationRow, request: RotationRequest, rotator: Rotator) -> RotationRow | None:
-        old = next(
-            (v for v in self._credentials.versions(row.tenant, row.credential_id) if v.version == row.from_version),
-            None,
-        )
+        old = self._version(row, row.from_version)
         left = _NO_WAIT if old is None or old.serves_until is None else old.serves_until - self._credentials.now()
         if left > _NO_WAIT:
             self._store.put_off(row, "", left)
@@ -212,11 +241,26 @@ class Rotating:
     def _value(self, row: RotationRow, version: int | None) -> Secret:
         return self._values.value(row.tenant, row.credential_id, version or 0, f"rotation {row.id}")
 
-    def _pending(self, seen: Credential, value: Secret) -> SealedVersion:
+    def _version(self, row: RotationRow, version: int | None) -> SealedVersion | None:
+        found = self._credentials.versions(row.tenant, row.credential_id)
+        return next((each for each in found if each.version == version), None)
+
+    def _request(self, row: RotationRow, seen: Credential) -> RotationRequest:
+        """What the rotator hears: of a rotation that is undone, the value that goes on is the current one now."""
+        versions = {each.version: each for each in self._credentials.versions(row.tenant, row.credential_id)}
+        before = versions.get(seen.version if row.step == "undo" else row.from_version)
+        after = versions.get(row.to_version or 0)
+        return RotationRequest(
+            row.id, row.tenant, row.credential_id, seen.kind, seen.provider, seen.name, seen.tags, row.overlap,
+            seen.connection_id, before.facts if before else {}, after.facts if after else {},
+        )  # fmt: skip
+
+    def _pending(self, seen: Credential, value: Secret, facts: Mapping[str, str] | None = None) -> SealedVersion:
         found = checked(Kind(seen.kind), value.reveal(), seen.facts)
+        found = found._replace(facts={**_fit(seen.kind, facts or {}), **found.facts})
         return self._values.sealed(seen, seen.latest + 1, found, "pending")
 
-    def _failed(self, row: RotationRow, reason: str, *, permanent: bool) -> None:
+    def _failed(self, row: RotationRow, reason: str, *, permanent: bool, retry_after: timedelta | None = None) -> None:
         """Try again later, undo it, or give it up."""
         log.warning("rotation.failed", rotation=str(row.id), step=row.step, reason=reason, permanent=permanent)
         if row.step in ("create", "set", "test") and (permanent or row.attempt >= TRIES):
@@ -227,14 +271,24 @@ class Rotating:
         elif row.step in ("retire", "undo") and (permanent or row.attempt >= LATE_TRIES):
             self._store.end_rotation(row, "not_retired" if row.step == "retire" else "failed", reason)
         else:
-            self._store.put_off(row, reason, self._wait(row))
+            self._store.put_off(row, reason, max(self._wait(row), retry_after or _NO_WAIT))
 
     def _wait(self, row: RotationRow) -> timedelta:
         step = min(LONGEST_WAIT, FIRST_WAIT * float(1 << min(max(row.attempt - 1, 0), 20)))
         return step * (0.1 + 0.9 * self._share())
 
 
-def _request(row: RotationRow, seen: Credential) -> RotationRequest:
-    return RotationRequest(
-        row.id, row.tenant, row.credential_id, seen.kind, seen.provider, seen.name, seen.tags, row.overlap
-    )
+def _may_have_made(row: RotationRow) -> bool:
+    """Whether somebody who died may have made something at the far side that we have not kept."""
+    return row.step == "create" and row.attempt > 1
+
+
+def _is_undone(version: SealedVersion) -> bool:
+    """Whether a new value was taken away at the far side, and only still counts."""
+    return version.stage == "destroyed" or (version.stage == "pending" and version.serves_until is not None)
+
+
+def _fit(kind: str, facts: Mapping[str, str]) -> Mapping[str, str]:
+    if len(facts) > MOST_FACTS or any(len(word) > LONGEST_FACT for pair in facts.items() for word in pair):
+        raise InvalidCredential(kind, f"{MOST_FACTS} facts of {LONGEST_FACT} characters are the most")
+    return facts

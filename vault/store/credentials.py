@@ -16,7 +16,7 @@ from vault.ports import Change, Dates, Found, RotationRow, SealedVersion, Wanted
 from vault.store.audit import credential_row
 from vault.store.engine import Database
 from vault.store.keys import DATA_KEY_COLUMNS
-from vault.store.tables import audit, credential, credential_version, data_key
+from vault.store.tables import audit, credential, credential_rotation, credential_version, data_key
 from vault.store.telling import record
 
 COLUMNS = [credential.c[name] for name in Credential._fields]
@@ -236,6 +236,7 @@ def _put(transaction: sa.Connection, change: Change, event: str) -> bool:
     if not transaction.execute(_swap(seen).values({**values, **change.dates._asdict()})).rowcount:
         return False
     before = _step_down(transaction, seen, change.overlap)
+    _take_back(transaction, seen, new)
     transaction.execute(credential_version.insert().values(version_row(seen.tenant, new)))
     _trim(transaction, seen.id, change.keep)
     detail = {"from": seen.version, "to": new.version, "old_fp": before, "fp": _hex(new.fp)}
@@ -301,6 +302,17 @@ def _step_down(transaction: sa.Connection, seen: Credential, overlap: timedelta)
     replace = credential_version.update().where(mine, credential_version.c.version == seen.version)
     values = {"stage": "previous", "replaced_at": _now, "serves_until": _now + overlap}
     return _hex(transaction.scalar(replace.values(values).returning(credential_version.c.fp)))
+
+
+def _take_back(transaction: sa.Connection, seen: Credential, new: SealedVersion) -> None:
+    """Who goes back to the value that a rotation has replaced keeps it: what the rotation made is to be taken away."""
+    rotation, version = credential_rotation.c, credential_version.c
+    of_it = (version.credential_id == seen.id, version.version == rotation.from_version, version.fp == new.fp)
+    retiring = (rotation.credential_id == seen.id, rotation.ended_at.is_(None), rotation.step == "retire")
+    undoing = credential_rotation.update().where(
+        *retiring, rotation.to_version == seen.version, sa.exists().where(*of_it)
+    )
+    transaction.execute(undoing.values(step="undo", attempt=0, epoch=rotation.epoch + 1, next_at=_now))
 
 
 def _trim(transaction: sa.Connection, credential_id: UUID, keep: int) -> None:

@@ -20,7 +20,6 @@ from vault.store.tables import NEVER_LEASED, audit, credential, credential_rotat
 
 _COLUMNS = [credential_rotation.c[name] for name in RotationRow._fields]
 _KEY = credential_rotation.c
-_MAKING = sa.and_(_KEY.ended_at.is_(None), _KEY.step.not_in(("retire", "undo")))
 _now = sa.func.now()
 
 
@@ -89,8 +88,9 @@ class PostgresRotations:
 
     def go_on(self, row: RotationRow, step: str) -> RotationRow | None:
         """See ``RotationStore.go_on``."""
+        attempt = row.attempt if step == row.step else 0
         with self._database.begin() as transaction:
-            return _change(transaction, row, step=step, attempt=0)
+            return _change(transaction, row, step=step, attempt=attempt)
 
     def promote(self, row: RotationRow, seen: Credential, dates: Dates, keep: int) -> RotationRow | None:
         """See ``RotationStore.promote``."""
@@ -105,6 +105,15 @@ class PostgresRotations:
         """See ``RotationStore.put_off``."""
         with self._database.begin() as transaction:
             _change(transaction, row, reason=reason, next_at=_now + wait, lease_until=NEVER_LEASED)
+
+    def let_serve(self, row: RotationRow, time: timedelta) -> None:
+        """See ``RotationStore.let_serve``."""
+        key = credential_version.c
+        new = (key.credential_id == row.credential_id, key.version == row.to_version, key.stage == "pending")
+        with self._database.begin() as transaction:
+            waiting = {"reason": "undone", "attempt": 0, "next_at": _now + time, "lease_until": NEVER_LEASED}
+            if _change(transaction, row, **waiting) is not None:
+                transaction.execute(credential_version.update().where(*new).values(serves_until=_now + time))
 
     def end_rotation(self, row: RotationRow, outcome: str, reason: str) -> None:
         """See ``RotationStore.end_rotation``."""
@@ -126,7 +135,7 @@ class PostgresRotations:
 
     def due_credentials(self, limit: int) -> Sequence[tuple[str, UUID]]:
         """See ``RotationStore.due_credentials``."""
-        busy = sa.exists().where(_KEY.credential_id == credential.c.id, _MAKING)
+        busy = sa.exists().where(_KEY.credential_id == credential.c.id, _KEY.ended_at.is_(None))
         due = (
             sa.select(credential.c.tenant, credential.c.id)
             .where(credential.c.state == "active", credential.c.rotator != "", credential.c.rotate_at <= _now, ~busy)

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from vault import policy
-from vault.credentials.rotators import Rotators
+from vault.credentials.rotators import REGISTRAR, Rotator, Rotators
 from vault.credentials.rules import read_rules
 from vault.engine.identities import Identities
 from vault.engine.moving import Prover, Reader
@@ -31,6 +31,9 @@ from vault.oauth.providers import FileProviders
 from vault.oauth.transport import CurlTransport
 from vault.ports import AuditStore
 from vault.queue import CeleryDoorbell
+from vault.registrars.data import read_recipes
+from vault.registrars.registrar import Registrar
+from vault.registrars.wire import Http
 from vault.services.access import Access
 from vault.services.audit_chain import AuditChaining
 from vault.services.audit_export import AuditExporting
@@ -70,6 +73,7 @@ from vault.store.rights import Rights
 from vault.store.rotations import PostgresRotations
 from vault.store.schema import Schema
 from vault.store.upkeep import PostgresUpkeep
+from vault.wiring.authority import TenantAuthority
 from vault.wiring.clock import monotonic
 from vault.wiring.keys import KeyWiring
 
@@ -90,6 +94,7 @@ class Wiring:
         self._values = Values(self._credentials, self.keys.keyring, rules)
         identities = Identities(settings.tenant, self._values)
         self._providers = ClientRegistry(files, self._clients, self.keys.keyring, identities, monotonic)
+        self._recipes = read_recipes([Path(file) for file in settings.registrars], settings.insecure_hosts)
         self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
@@ -255,9 +260,18 @@ class Wiring:
     def rotating(self) -> Rotating:
         """Rotating credentials."""
         return Rotating(
-            self._credentials, PostgresRotations(self.database), self._values, Rotators(),
+            self._credentials, PostgresRotations(self.database), self._values, Rotators(self._registrars()),
             new_id=uuid.uuid4, share=random.random, monotonic=monotonic,
         )  # fmt: skip
+
+    def _registrars(self) -> dict[str, Rotator]:
+        settings = self._settings
+        sender = Http(settings.insecure_hosts, timedelta(seconds=settings.request_deadline_s))
+        authority = TenantAuthority(self.access, self.keeping)
+        return {
+            f"{REGISTRAR}{name}": Registrar(recipe, sender, authority, secrets.token_bytes)
+            for name, recipe in self._recipes.items()
+        }
 
     def close(self) -> None:
         """Let go of connections and files."""
