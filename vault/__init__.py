@@ -48,7 +48,9 @@ from vault.jobs import (
     Cleanup,
     Deliver,
     ExpiryScan,
+    FoldStatistics,
     HealthCheck,
+    HealthCheckAll,
     Job,
     Migrate,
     Refresh,
@@ -61,7 +63,7 @@ from vault.jobs import (
 from vault.migration.plan import Migration
 from vault.migration.summary import MigrationSummary
 from vault.model import Connection, Credential, CredentialValue, CredentialVersion, Status, Token
-from vault.ports import OpenAudit, Retired, Shredded, TenantKek
+from vault.ports import Miscounted, OpenAudit, Retired, Shredded, TenantKek
 from vault.secret import Secret
 from vault.services.audit_export import AuditExport
 from vault.services.clients import RegisteredClient
@@ -70,6 +72,8 @@ from vault.services.delivering import DeliveryTally
 from vault.services.health import Health
 from vault.services.rotation import KeyCount
 from vault.settings import Settings
+from vault.standing.condition import ConnectionHealth, HealthSummary, Need
+from vault.standing.figures import Statistics
 from vault.webhooks import Style as WebhookStyle
 from vault.webhooks import sign as sign_webhook
 from vault.webhooks import verify as verify_webhook
@@ -93,6 +97,7 @@ __all__ = [
     "ConnectRefused",
     "ConnectStart",
     "Connection",
+    "ConnectionHealth",
     "Credential",
     "CredentialValue",
     "CredentialVersion",
@@ -106,8 +111,11 @@ __all__ = [
     "Events",
     "ExpiryScan",
     "Finding",
+    "FoldStatistics",
     "Health",
     "HealthCheck",
+    "HealthCheckAll",
+    "HealthSummary",
     "InvalidCredential",
     "Job",
     "KeyCount",
@@ -118,6 +126,8 @@ __all__ = [
     "Migration",
     "MigrationBusy",
     "MigrationSummary",
+    "Miscounted",
+    "Need",
     "OpenAudit",
     "Overdue",
     "OverlapRunning",
@@ -143,6 +153,7 @@ __all__ = [
     "Shredded",
     "SignatureInvalid",
     "SourceUnavailable",
+    "Statistics",
     "Status",
     "StoreUnavailable",
     "Tally",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -47,9 +48,15 @@ class Pulse(threading.Thread):
             except Exception as error:  # noqa: BLE001  # the last one who looks must not be silenced by a defect
                 log.error("pulse.failed", error=type(error).__name__)  # a traceback shows locals
 
+        try:
+            self._maintenance.sign_off(self._sign.node)
+        except VaultError as error:  # then it counts as alive for a minute more
+            log.warning("pulse.not_signed_off", error=type(error).__name__)
+
     def beat(self) -> None:
         """Look once, and ring or help if something is due."""
         self._sign.alive()
+        self._maintenance.sign_of_life(self._sign.node, timedelta(seconds=self._sign.patience_s))
         refreshed = self._helper.ended()
         if refreshed is not None:
             self._watch.helped(time.monotonic(), refreshed=refreshed)

@@ -9,7 +9,9 @@ from vault import (
     Cleanup,
     Deliver,
     ExpiryScan,
+    FoldStatistics,
     HealthCheck,
+    HealthCheckAll,
     Migrate,
     Refresh,
     RefreshScan,
@@ -77,6 +79,19 @@ def expiry_scan() -> None:
 def health_check() -> None:
     """Look at every part."""
     maintenance().health_check()
+
+
+@app.task(name=HealthCheckAll.task)
+def health_check_all() -> None:
+    """Look at connections for a while; with more left, ring again."""
+    if maintenance().health_check_slice():
+        maintenance().ring(HealthCheckAll())
+
+
+@app.task(name=FoldStatistics.task)
+def fold_statistics() -> None:
+    """Add up what writers left behind."""
+    maintenance().fold_statistics()
 
 
 @app.task(name=Cleanup.task)

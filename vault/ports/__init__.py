@@ -31,6 +31,7 @@ from vault.ports.rotation import (
     TenantKeyRotationStore,
 )
 from vault.ports.rotations import RotationRow, RotationStore
+from vault.ports.standing import ConditionStore, Miscounted, SignStore, StatisticsStore, Sweep
 from vault.ports.upkeep import CleanupStore, RevocationStore
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "CleanupStore",
     "ClientStore",
     "CodeExchange",
+    "ConditionStore",
     "ConnectAttempt",
     "ConnectionStore",
     "CredentialStore",
@@ -60,6 +62,7 @@ __all__ = [
     "KnownClients",
     "MigrationRuns",
     "MigrationStore",
+    "Miscounted",
     "Moved",
     "NewGrant",
     "OpenAudit",
@@ -78,13 +81,16 @@ __all__ = [
     "SealedValue",
     "SealedVersion",
     "Shredded",
+    "SignStore",
     "Source",
     "SourceRow",
     "Spool",
+    "StatisticsStore",
     "StoredClient",
     "StoredCount",
     "StoredEndpoint",
     "StoredGrant",
+    "Sweep",
     "TenantKek",
     "TenantKeks",
     "TenantKeyRecord",

@@ -21,6 +21,7 @@ from vault.store.tables.grants import (
 from vault.store.tables.keys import data_key, open_audit, tenant_kek, tenant_key
 from vault.store.tables.migrations import migration_row, migration_run
 from vault.store.tables.outbox import delivery, endpoint, event
+from vault.store.tables.standing import health_sweep, tally, tally_change, worker_sign
 
 __all__ = [
     "NEVER_LEASED",
@@ -42,6 +43,7 @@ __all__ = [
     "delivery",
     "endpoint",
     "event",
+    "health_sweep",
     "metadata",
     "migration_row",
     "migration_run",
@@ -50,6 +52,9 @@ __all__ = [
     "open_audit",
     "revocation",
     "schedule",
+    "tally",
+    "tally_change",
     "tenant_kek",
     "tenant_key",
+    "worker_sign",
 ]
