@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 from rich.table import Column, Table
 
-from vault import HealthSummary, Maintenance, Statistics, Vault
+from vault import HealthSummary, Maintenance, Miscounted, Statistics, Vault
 from vault.cli.output import Output, shown
 
 EXIT_DEGRADED = 3
@@ -29,10 +29,10 @@ def stats(output: Output, tenant: str | None, *, fold: bool, recount: bool) -> N
     maintenance = Maintenance.from_env()
     if fold:
         maintenance.fold_statistics()
-    wrong = ()
+    wrong: Sequence[Miscounted] = ()
     if recount:
         with output.progress("counting every row"):
-            wrong = tuple(maintenance.recount_statistics())
+            wrong = maintenance.recount_statistics()
     found = maintenance.statistics(tenant)
     maintenance.close()
     if output.as_json:
@@ -82,7 +82,7 @@ def _every(output: Output, tenant: str | None) -> bool:
     return not any(found.needs.get(whom) for whom in ("operator", "reconnect"))
 
 
-def _miscounted(each: Any) -> dict[str, Any]:
+def _miscounted(each: Miscounted) -> dict[str, Any]:
     counter = each.counter._asdict()
     return {"tenant": each.tenant, **counter, "was": each.was}
 
