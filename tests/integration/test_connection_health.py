@@ -61,19 +61,19 @@ def test_one_whose_provider_asks_for_patience(house: House) -> None:
 
 
 def test_one_whose_provider_does_not_answer(house: House) -> None:
-    found = refreshed_badly(house, house.connect(), "server_error")
+    found = refreshed_badly(house, house.connect(), "error_before")
     assert (found.status, found.need, found.reachable) == ("in_doubt", Need.RETRY, False)
     assert found.next_at is not None
 
 
 def test_one_whose_registration_is_refused(house: House) -> None:
-    found = refreshed_badly(house, house.connect(), "invalid_client", next=5)
+    found = refreshed_badly(house, house.connect(), "error_in_200", error="invalid_client")
     assert (found.need, found.reason, found.reachable) == (Need.OPERATOR, "invalid_client", True)
     assert not found.well
 
 
 def test_one_whose_consent_is_gone(house: House) -> None:
-    found = refreshed_badly(house, house.connect(), "invalid_grant")
+    found = refreshed_badly(house, house.connect(), "error_in_200", error="invalid_grant")
     assert (found.status, found.need, found.reason) == ("needs_reconnect", Need.RECONNECT, "invalid_grant")
     assert (found.next_at, found.well) == (None, False)
 

@@ -7,8 +7,9 @@ import random
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -339,13 +340,21 @@ def test_adding_up_that_is_killed_is_as_if_it_had_not_been_or_is_done(house: Hou
     assert_totals(house)
 
 
+def _fewer_than(number: int, house: House) -> bool:
+    return changes(house) < number
+
+
+def _done_or_waiting(what: Future[Any], house: House) -> bool:
+    return what.done() or house.finds("SELECT * FROM pg_locks WHERE NOT granted")
+
+
 def test_adding_up_that_is_killed_again_and_again_loses_nothing(house: House) -> None:
     for _ in range(6):
         for _ in range(30):
             house.sql(CHANGES[-1])
         before = changes(house)
         with victims.asleep(victims.fold_in_small_steps, house.environment):
-            until(lambda before=before: changes(house) < before)
+            until(partial(_fewer_than, before, house))
         assert_exact(house)
         assert changes(house)
     until(lambda: house.worker.fold_statistics() == 0 and not changes(house))
@@ -381,8 +390,7 @@ def test_two_who_turn_one_connection_do_not_miss_each_other(house: House, rows: 
             waiting = thread.submit(house.another_worker()._wiring.database.connect)
             with waiting.result() as session:
                 changing = thread.submit(session.execute, cast("Any", other))
-                waits = "SELECT * FROM pg_locks WHERE NOT granted"
-                until(lambda changing=changing, waits=waits: changing.done() or house.finds(waits))
+                until(partial(_done_or_waiting, changing, house))
                 one.commit()
                 changing.result()
         assert_exact(house)
@@ -440,7 +448,7 @@ def test_a_dump_that_is_restored_counts_the_same(house: House, rows: Rows, empty
     rows.add("globex")
     binaries = find_postgres()
     dump = subprocess.run([binaries / "pg_dump", house.database_url], capture_output=True, check=True, timeout=60)
-    restore = [binaries / "psql", "-q", "-v", "ON_ERROR_STOP=1", empty_database_url]
+    restore = [str(binaries / "psql"), "-q", "-v", "ON_ERROR_STOP=1", empty_database_url]
     subprocess.run(restore, input=dump.stdout, capture_output=True, check=True, timeout=60)
     with psycopg.connect(empty_database_url, autocommit=True) as there:
         assert there.execute("SELECT count(*) FROM evergrant.oauth_grant").fetchone() == (2,)

@@ -17,7 +17,7 @@ BIG = {"oauth_grant", "connection", "credential", "schedule"}
 MOST_PAGES = 60
 """Of some two thousand that these tables have here."""
 FILL = f"""
-INSERT INTO evergrant.tenant_key (id, tenant, kek_id, method, state, wrapped)
+INSERT INTO evergrant.tenant_key (id, tenant, kek_id, algorithm, state, wrapped)
 VALUES ('00000000-0000-0000-0000-000000000001', 'a', 'kek', 'fake', 'current', '');
 INSERT INTO evergrant.data_key (id, tenant, owner, provider, purpose, state, tenant_key_id, wrapped)
 VALUES ('00000000-0000-0000-0000-000000000002', 'a', 'o', 'acme', 'grant', 'current',
