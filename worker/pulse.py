@@ -2,8 +2,8 @@
 
 It rings when something is due. When what is due stays due although it rang — Redis away, a message lost, a pool that
 is stuck — it refreshes in a process of its own, so that no part of the queue can keep a token from being refreshed.
-It begins before the worker has reached Redis, and has connections to PostgreSQL of its own, which no child touches. Each
-beat is also a sign of life, in the database and beside the spool.
+It begins before the worker has reached Redis, and has connections to PostgreSQL of its own, which no child touches.
+Each beat is also a sign of life, in the database and beside the spool.
 """
 
 from __future__ import annotations

@@ -361,6 +361,7 @@ def test_cleaning_up_counts_first_when_told_to(run: Run, house: House) -> None:
 
 def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, house: House, connected: UUID) -> None:
     with Receiver() as receiver:
+        house.worker.sign_of_life("a worker", timedelta(minutes=5))
         endpoint, _ = house.worker.events.add_endpoint("default", receiver.url("/"))
         ids = {"endpoint": endpoint, "event": house.worker.events.test(endpoint).event_id}
         for words in COMMAND_LINES:
