@@ -57,7 +57,6 @@ class Pulse(threading.Thread):
     def beat(self) -> None:
         """Look once, and ring or help if something is due."""
         self._sign.alive()
-        self._maintenance.sign_of_life(self._sign.node, timedelta(seconds=self._sign.patience_s))
         refreshed = self._helper.ended()
         if refreshed is not None:
             self._watch.helped(time.monotonic(), refreshed=refreshed)
@@ -72,6 +71,8 @@ class Pulse(threading.Thread):
         waiting = self._maintenance.undelivered()
         if self._events.look(time.monotonic(), waiting.rows, waiting.late.total_seconds()).ring:
             self._maintenance.ring(Deliver())
+        # Last, so that whatever is wrong with it keeps nothing from being refreshed.
+        self._maintenance.sign_of_life(self._sign.node, timedelta(seconds=self._sign.patience_s))
 
     def stop(self) -> None:
         """End; a helper at work may finish what is in flight."""

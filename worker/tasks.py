@@ -96,8 +96,10 @@ def fold_statistics() -> None:
 
 @app.task(name=Cleanup.task)
 def cleanup() -> None:
-    """Remove what has had its day; and ring for migrations whose message was lost on its way."""
+    """Remove what has had its day; and ring for what was begun and whose message was lost on its way."""
     maintenance().cleanup()
+    if maintenance().unfinished_health_check():
+        maintenance().ring(HealthCheckAll())
     for name in maintenance().unfinished_migrations():
         maintenance().ring(Migrate(name))
 

@@ -199,14 +199,16 @@ def test_one_that_was_begun_and_left_can_be_begun_anew(house: House, many: list[
 
 
 def test_workers_look_once_in_a_time_however_often_they_are_asked(house: House, many: list[UUID]) -> None:
+    assert not house.worker.unfinished_health_check()
     assert house.worker.health_check_slice(timedelta(0))
+    assert house.worker.unfinished_health_check()
     while house.worker.health_check_slice(timedelta(0)):
         pass
     first = house.worker.statistics().health
     assert_whole(first)
     assert not house.worker.health_check_slice()
     assert house.worker.statistics().health == first
-    house.sql("UPDATE evergrant.health_sweep SET last_began_at = last_began_at - interval '25 h'")
+    house.sql("UPDATE evergrant.health_sweep SET last_began_at = last_began_at - interval '23 h 59 min'")
     assert not house.worker.health_check_slice(), "it is whole at once"
     again = house.worker.statistics().health
     assert_whole(again)

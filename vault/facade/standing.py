@@ -92,6 +92,10 @@ class StandingWork:
         """Do a part of what ``VAULT_HEALTH_ALL_INTERVAL_S`` wants done; returns whether there is more."""
         return self._wiring.inspecting.slice(timedelta(seconds=self.settings.health_all_interval_s), budget)
 
+    def unfinished_health_check(self) -> bool:
+        """Whether a look at all connections was begun and has not ended: somebody is at it, or was."""
+        return self._wiring.inspecting.unfinished()
+
     def sign_of_life(self, node: str, silence: timedelta) -> None:
         """Say that a worker lives: for ``health_check()``, until it has been silent for so long."""
         self._wiring.signs.sign(node, silence)

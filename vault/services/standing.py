@@ -16,6 +16,8 @@ FOLDED_AT_ONCE: Final = 50_000
 MOST_FOLDS: Final = 200
 PAGE: Final = 5_000
 """Connections looked at by one statement."""
+EARLY: Final = 0.9
+"""Who asks once in a time may ask a little early, and means it."""
 
 
 class Counting:
@@ -105,6 +107,10 @@ class Inspecting:
         going, last, _ = self._store.sweep(tenant)
         return going.found if going is not None else last or HealthSummary()
 
+    def unfinished(self) -> bool:
+        """Whether a look at all of all tenants was begun and has not ended: somebody is at it, or was."""
+        return self._store.sweep(None)[0] is not None
+
     def slice(self, every: timedelta, budget: timedelta) -> bool:
         """Do a part of what is to be done once in a time; returns whether there is more.
 
@@ -113,7 +119,7 @@ class Inspecting:
             budget: After so long no further page is begun.
         """
         going, last, now = self._store.sweep(None)
-        if going is None and last is not None and last.began_at is not None and now - last.began_at < every:
+        if going is None and last is not None and last.began_at is not None and now - last.began_at < EARLY * every:
             return False
         found = self.every(None, budget, lambda _: None, anew=False)
         return found.ended_at is None

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from tests.integration.worker.conftest import Running, System, wait_until
-from vault import FoldStatistics, HealthCheckAll, Maintenance
+from vault import Cleanup, FoldStatistics, HealthCheckAll, Maintenance
 
 
 @pytest.fixture
@@ -42,6 +42,15 @@ def test_it_looks_at_all_connections_when_it_is_asked(running: Running, operator
     assert found is not None
     assert found.connections >= 10
     assert found.ended_at is not None
+
+
+def test_it_goes_on_with_a_look_whose_message_was_lost(running: Running, operator: Maintenance) -> None:
+    running.system.database.execute(
+        "INSERT INTO evergrant.health_sweep AS h (tenant, began_at) VALUES ('*', now())"
+        " ON CONFLICT (tenant) DO UPDATE SET began_at = now(), last_counts = NULL"
+    )
+    operator.ring(Cleanup())
+    wait_until(lambda: operator.statistics().health is not None, 20, running.worker.last_words)
 
 
 @pytest.mark.timeout(120)
