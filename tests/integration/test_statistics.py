@@ -91,6 +91,9 @@ def test_figures_are_the_same_before_and_after_they_were_added_up(house: House, 
     assert changes(house) == 0
     assert [house.worker.statistics(tenant)[2:9] for tenant in (None, "a", "b")] == before
     assert house.worker.fold_statistics() == 0
+    rows.add("acme", tenant="a")
+    assert house.worker.fold_statistics() == 1
+    assert [house.worker.statistics(tenant).connections for tenant in (None, "a", "b")] == [7, 4, 3]
     assert house.worker.recount_statistics() == []
 
 

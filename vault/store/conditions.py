@@ -17,7 +17,7 @@ from vault.store.pinned import PinnedConnection
 
 PLANS = (
     "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off -c jit=off"
-    " -c plan_cache_mode=force_custom_plan"
+    " -c plan_cache_mode=force_generic_plan"
 )
 """A page is little beside all connections: it is walked in the order of ids and joined row by row."""
 

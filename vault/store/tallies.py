@@ -17,7 +17,7 @@ from vault.store.pinned import PinnedConnection
 
 PLANS = (
     "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
-    " -c plan_cache_mode=force_custom_plan"
+    " -c plan_cache_mode=force_generic_plan"
 )
 """What is counted is little beside what is stored: it is found by its index, also when statistics say otherwise."""
 UNHURRIED = "-c statement_timeout=600000 -c jit=off"
