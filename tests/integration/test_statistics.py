@@ -131,6 +131,16 @@ def test_events_that_wait_are_counted(house: House) -> None:
     assert house.worker.statistics("other").work == (0, 0, 0, 0)
 
 
+def test_rotations_under_way_are_counted(house: House) -> None:
+    house.vault.rotate(house.vault.store_webhook_secret(provider="acme"))
+    change = "UPDATE evergrant.credential_rotation SET attempt = 1, lease_until = now() + %s"
+    house.sql(change, [timedelta(minutes=1)])
+    assert house.worker.statistics().work[:2] == house.vault.statistics().work[:2] == (1, 0), "its first try"
+    house.sql(change, [timedelta(minutes=-1)])
+    assert house.worker.statistics().work[:2] == house.vault.statistics().work[:2] == (1, 1)
+    assert house.worker.statistics("other").work[:2] == (0, 0)
+
+
 def test_the_key_cache_is_that_of_this_process(house: House) -> None:
     connection_id = house.connect()
     before = house.vault.statistics().cache

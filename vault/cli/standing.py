@@ -112,7 +112,7 @@ def _tell(output: Output, found: Statistics) -> None:
             "credentials end": found.ends._asdict(),
             "refreshes": found.refreshes._asdict(),
             "on their way": work._asdict(),
-            "key cache of this process": found.cache._asdict(),
+            "key cache (here)": found.cache._asdict(),
             _title(found.health): _health(found.health),
         },
     )

@@ -88,7 +88,7 @@ def work(*, of_one: bool) -> str:
     waiting = "d.endpoint_id = p.id AND d.state = 'pending'"
     news = "evergrant.event e WHERE e.spread_at IS NULL" + _OF_ONE[of_one].format("e")
     return f"""
-SELECT (SELECT count(*) {rotations}), (SELECT count(*) {rotations} AND r.attempt > 1),
+SELECT (SELECT count(*) {rotations}), (SELECT count(*) {rotations} AND r.attempt > (r.lease_until > now())::integer),
        (SELECT count(*) FROM (SELECT FROM (SELECT p.id FROM {active}) p
                                     CROSS JOIN LATERAL (SELECT FROM evergrant.delivery d WHERE {waiting}) d
                                LIMIT {MOST}) w),
