@@ -198,6 +198,14 @@ def test_one_that_was_begun_and_left_can_be_begun_anew(house: House, many: list[
     assert many
 
 
+def test_one_that_was_begun_anew_and_left_at_once_has_nothing_of_the_one_before(house: House, many: list[UUID]) -> None:
+    house.worker.health_check_all(budget=timedelta(0))
+    store = house.worker._wiring._conditions
+    assert store.begin_sweep(None, store.sweep(None)[0]) is not None
+    assert_whole(house.another_worker().health_check_all())
+    assert many
+
+
 def test_workers_look_once_in_a_time_however_often_they_are_asked(house: House, many: list[UUID]) -> None:
     assert not house.worker.unfinished_health_check()
     assert house.worker.health_check_slice(timedelta(0))

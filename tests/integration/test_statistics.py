@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import threading
@@ -22,7 +23,7 @@ from tests.integration import victims
 from tests.integration.house import House
 from tests.integration.store.rows import Rows, quota, verdict
 from tests.integration.waiting import until
-from vault import Maintenance, Migration, Status
+from vault import Maintenance, Migration, Status, Vault
 from vault.secret import Secret
 from vault.store.engine import Database
 from vault.store.schema import Schema, _config
@@ -502,3 +503,26 @@ def test_a_role_can_write_rows_and_not_what_is_counted(house: House, part: str) 
             session.execute("RESET ROLE")
             session.execute("DROP OWNED BY counted_role")
             session.execute("DROP ROLE counted_role")
+
+
+# --------------------------------------------------------------------------------------------------------------- forks
+
+
+def _sessions(vault: Vault) -> list[Any]:
+    """The sessions at the server over which a vault reads figures and conditions."""
+    pinned = (vault._wiring._statistics._pinned, vault._wiring._conditions._pinned)
+    found = []
+    for each in pinned:
+        with each.session() as connection:
+            found.append(connection.execute("SELECT pg_backend_pid()").fetchone())
+    return found
+
+
+def test_a_child_asks_over_connections_of_its_own(house: House) -> None:
+    """As web servers do that load an app and fork then."""
+    before = _sessions(house.vault)
+    child = os.fork()
+    if child == 0:
+        os._exit(len(set(_sessions(house.vault)) & set(before)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert _sessions(house.vault) == before
