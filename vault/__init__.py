@@ -8,6 +8,8 @@ from vault.audit.chain import AuditCheck, AuditProblem, AuditProgress, Finding
 from vault.audit.lines import anchor_line, read_anchors, row_fields
 from vault.audit.rows import AuditAnchor, AuditRow
 from vault.claims import Overdue
+from vault.credentials.kinds import Kind as CredentialKind
+from vault.credentials.policies import Policy as CredentialPolicy
 from vault.credentials.rotators import RotationRequest, Rotator
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress
@@ -19,7 +21,6 @@ from vault.errors import (
     InvalidCredential,
     KeyUnavailable,
     MigrationBusy,
-    OverlapRunning,
     QueueUnavailable,
     ReconnectRequired,
     RefreshPending,
@@ -41,7 +42,7 @@ from vault.errors import (
 )
 from vault.events import Delivery, Endpoint, Event, EventType
 from vault.exposition import metrics_text, serve_metrics
-from vault.facade import Audit, BasicAuth, ClientCertificate, Clients, Events, Keys, Maintenance, Vault
+from vault.facade import Audit, BasicAuth, ClientCertificate, Clients, Events, Keys, Maintenance, OAuthGrant, Vault
 from vault.jobs import (
     LANES,
     AuditChain,
@@ -99,6 +100,8 @@ __all__ = [
     "Connection",
     "ConnectionHealth",
     "Credential",
+    "CredentialKind",
+    "CredentialPolicy",
     "CredentialValue",
     "CredentialVersion",
     "Deliver",
@@ -128,9 +131,9 @@ __all__ = [
     "MigrationSummary",
     "Miscounted",
     "Need",
+    "OAuthGrant",
     "OpenAudit",
     "Overdue",
-    "OverlapRunning",
     "Progress",
     "QueueUnavailable",
     "ReconnectRequired",

@@ -20,7 +20,6 @@ VaultError
 ├── CannotOpen
 ├── KeyUnavailable
 ├── DestructionRefused
-├── OverlapRunning
 ├── SignatureInvalid
 ├── StoreUnavailable
 ├── QueueUnavailable
@@ -34,7 +33,7 @@ A message never contains a secret. ``transient`` says whether the same call may 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 
 class VaultError(Exception):
@@ -223,17 +222,6 @@ class DestructionRefused(VaultError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"nothing was destroyed: {reason}")
-
-
-class OverlapRunning(VaultError):
-    """A secret is not rolled again while the one before it still counts: wait until then, or force it.
-
-    ``until`` is when that ends. Forced, the secret before stops counting at once.
-    """
-
-    def __init__(self, until: datetime) -> None:
-        self.until = until
-        super().__init__(f"the secret before this one still counts, until {until.isoformat()}: wait, or force it")
 
 
 class SignatureInvalid(VaultError):

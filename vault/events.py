@@ -114,6 +114,14 @@ class Delivery(NamedTuple):
     last_error: str | None
 
 
+class SealedSecret(NamedTuple):
+    """A secret that deliveries are signed with, at rest: a version of the credential with the endpoint's id."""
+
+    version: int
+    data_key_id: UUID
+    envelope: bytes
+
+
 class Due(NamedTuple):
     """A delivery in our hands."""
 
@@ -122,12 +130,8 @@ class Due(NamedTuple):
     endpoint_tenant: str
     kind: str
     url: str
-    version: int
-    """To which both envelopes are bound."""
-    data_key_id: UUID | None
-    secret_envelope: bytes | None
-    former_envelope: bytes | None
-    """None as well when the secret before does not count any more."""
+    signing: tuple[SealedSecret, ...]
+    """The secrets that count now, the current one first; none: it is a hook, or its secret was taken away."""
     attempt: int
     """This one included; the end is only taken for it."""
     claimed_at: datetime

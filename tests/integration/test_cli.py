@@ -143,6 +143,21 @@ NEEDS_SETTINGS = [
     ("client", "set", "spotify", "ours", "--public"),
     ("client", "end-roll", "spotify", "ours"),
     ("client", "remove", "spotify", "ours"),
+    ("credential", "list"),
+    ("credential", "show", str(UUID(int=1))),
+    ("credential", "get", str(UUID(int=1))),
+    ("credential", "store", "webhook-secret", "--generate"),
+    ("credential", "put", str(UUID(int=1)), "--file", __file__),
+    ("credential", "roll-back", str(UUID(int=1))),
+    ("credential", "change", str(UUID(int=1)), "--name", "x"),
+    ("credential", "rotate", "--due"),
+    ("credential", "delete", str(UUID(int=1))),
+    ("credential", "undelete", str(UUID(int=1))),
+    ("credential", "destroy", str(UUID(int=1)), "--yes"),
+    ("credential", "expiring"),
+    ("put", str(UUID(int=1)), "--file", __file__),
+    ("expiring",),
+    ("expiring", "--tell"),
     ("event", "list"),
     ("event", "show", str(UUID(int=1))),
     ("event", "replay", str(UUID(int=1))),
@@ -178,7 +193,7 @@ def _filled(words: tuple[str, ...], home: Path) -> list[str]:
     return [word.replace("{home}", str(home)) for word in words]
 
 
-GROUPS = ("audit", "client", "db", "endpoint", "event", "kek", "keyring")
+GROUPS = ("audit", "client", "credential", "db", "endpoint", "event", "kek", "keyring")
 
 
 def test_every_command_is_tried_below() -> None:
@@ -364,6 +379,7 @@ def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, hous
         house.worker.sign_of_life("a worker", timedelta(minutes=5))
         endpoint, _ = house.worker.events.add_endpoint("default", receiver.url("/"))
         ids = {"endpoint": endpoint, "event": house.worker.events.test(endpoint).event_id}
+        ids |= {name: house.vault.store_secret("anything") for name in ("credential", "put")}
         for words in COMMAND_LINES:
             one = str(ids.get(words[0], connected))
             named = [one if word == str(UUID(int=1)) else word for word in _filled(words, house.home)]

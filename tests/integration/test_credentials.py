@@ -23,6 +23,7 @@ from vault import (
     Vault,
     VersionConflict,
 )
+from vault.services import expiry
 
 DAY = timedelta(days=1)
 
@@ -389,6 +390,45 @@ def test_numbers_are_overridden_from_the_general_to_the_special(house: House, tm
     shown = vault.describe_credential(key)
     assert (shown.name, shown.tags, shown.policy) == ("renamed", {"x": "y"}, {"max_age": 20})
     assert shown.rotate_at == shown.rotated_at + 20 * DAY
+
+
+def test_when_the_files_change_every_credential_gets_the_new_dates_once(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiry, "BATCH", 2)
+    rules = tmp_path / "rules.toml"
+    keys = [house.vault.store_api_key(f"sk-{number}") for number in range(5)]
+    kept = house.vault.store_api_key("sk", policy={"max_age": 70})
+    gone = house.vault.store_api_key("gone")
+    house.vault.delete_credentials(gone)
+    house.worker.expiry_scan()
+    rules.write_text('[keys]\nkind = "api_key"\nmax_age = 10\nwarn = 20\n')
+    newer = house.another_worker(policies=(str(rules),))
+    newer.expiry_scan()
+    assert near(house.vault.describe_credential(keys[0]).rotate_at, 90 * DAY), "the others' work is let alone at first"
+    house.sql("UPDATE evergrant.policy_state SET begun_at = begun_at - interval '51 minutes'")
+    assert newer.expiry_scan() == 5, "what should have been told before by now is told at once"
+    assert all(near(house.vault.describe_credential(each).rotate_at, 10 * DAY) for each in keys)
+    assert near(house.vault.describe_credential(kept).rotate_at, 70 * DAY), "its own number wins"
+    assert near(house.vault.describe_credential(gone).rotate_at, 90 * DAY)
+    assert [events(house, each) for each in keys] == [
+        ["credential.stored", "credential.changed", "credential.rotation_due"]
+    ] * 5
+    assert events(house, kept) == ["credential.stored"]
+    house.worker.expiry_scan()
+    house.sql("UPDATE evergrant.policy_state SET place = %s", (UUID(int=0),))
+    assert newer.expiry_scan() == 0
+    assert [len(events(house, each)) for each in keys] == [3] * 5, "who has the dates already is not written again"
+
+
+def test_dating_goes_on_where_it_stopped(house: House, tmp_path: Path) -> None:
+    keys = sorted(house.vault.store_api_key(f"sk-{number}") for number in range(4))
+    house.worker.expiry_scan()
+    house.sql("UPDATE evergrant.credential SET rotate_at = NULL")
+    house.sql("UPDATE evergrant.policy_state SET place = %s", (keys[1],))
+    house.worker.expiry_scan()
+    assert [house.vault.describe_credential(each).rotate_at is None for each in keys] == [True, True, False, False]
+    assert not house.finds("SELECT 1 FROM evergrant.policy_state WHERE place IS NOT NULL")
 
 
 # ----------------------------------------------------------------------------------------------------------- their keys

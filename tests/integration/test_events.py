@@ -19,7 +19,17 @@ from structlog.testing import capture_logs
 
 from tests.integration.house import NOBODY_HERE
 from tests.support.receiver import HUGE, Received, Receiver, reset, slowly, status
-from vault import ConfigurationError, EventType, Maintenance, OverlapRunning, Secret, UnknownEndpoint, UnknownEvent
+from vault import (
+    ConfigurationError,
+    EventType,
+    Maintenance,
+    RotationBusy,
+    Secret,
+    UnknownCredential,
+    UnknownEndpoint,
+    UnknownEvent,
+    Vault,
+)
 from vault.events import JITTER, SCHEDULE, Event, Fact
 from vault.store.engine import Database
 from vault.store.telling import record
@@ -85,7 +95,8 @@ class Office:
             (by, by),
         )
         self.sql("UPDATE evergrant.event SET created_at = created_at - %s, spread_at = spread_at - %s", (by, by))
-        self.sql("UPDATE evergrant.endpoint SET former_until = former_until - %s", (by,))
+        self.sql("UPDATE evergrant.credential_version SET serves_until = serves_until - %s", (by,))
+        self.sql("UPDATE evergrant.credential_rotation SET next_at = next_at - %s", (by,))
 
     def audit(self) -> list[str]:
         return [row["event"] for row in self.sql("SELECT event FROM evergrant.audit ORDER BY id")]
@@ -301,10 +312,10 @@ def test_during_an_overlap_both_secrets_sign_and_afterwards_the_new_one(office: 
     second = office.events.rotate_secret(endpoint, timedelta(hours=1))
     office.tell()
     office.deliver()
-    [got] = office.receiver.received
+    got = office.receiver.received[-1]
     assert accepts(first, got)
     assert accepts(second, got)
-    with pytest.raises(OverlapRunning):
+    with pytest.raises(RotationBusy):
         office.events.rotate_secret(endpoint, timedelta(hours=1))
     office.pass_time(timedelta(hours=1))
     office.tell()
@@ -326,24 +337,25 @@ def test_a_forced_rotation_ends_the_oldest(office: Office) -> None:
     third = office.events.rotate_secret(endpoint, force=True)
     office.tell()
     office.deliver()
-    [got] = office.receiver.received
+    got = office.receiver.received[-1]
     assert [accepts(each, got) for each in (first, second, third)] == [False, True, True]
 
 
 def test_secrets_are_sealed_and_follow_every_rotation_of_keys(office: Office) -> None:
     endpoint, first = office.add("/mine")
     second = office.events.rotate_secret(endpoint)
-    [row] = office.sql("SELECT * FROM evergrant.endpoint")
-    assert not any(secret.reveal().encode() in row[name] for secret in (first, second)
-                   for name in ("secret_envelope", "former_envelope"))  # fmt: skip
+    before = office.sql("SELECT envelope, data_key_id FROM evergrant.credential_version ORDER BY version")
+    assert len(before) == 2
+    assert not any(secret.reveal().encode() in row["envelope"] for secret in (first, second) for row in before)
     office.worker.rotate_data_keys(timedelta(0))
     assert office.worker.keys.under_replaced_data_keys() == 0
-    assert office.sql("SELECT data_key_id FROM evergrant.endpoint")[0]["data_key_id"] != row["data_key_id"]
+    after = office.sql("SELECT envelope, data_key_id FROM evergrant.credential_version ORDER BY version")
+    assert not any(row in before for row in after)
     audit = office.worker.keys.verify()
     assert (audit.opened, audit.passed) == (2, True)
     office.tell()
     office.deliver()
-    [got] = office.receiver.received
+    got = office.receiver.received[-1]
     assert accepts(first, got)
     assert accepts(second, got)
     office.worker.keys.shred_tenant("default")
@@ -355,14 +367,63 @@ def test_a_secret_moved_to_another_endpoint_signs_nothing(office: Office) -> Non
     mine, _ = office.add("/mine")
     office.add("/theirs", "umbra")
     office.sql(
-        "UPDATE evergrant.endpoint p SET secret_envelope = o.secret_envelope, data_key_id = o.data_key_id"
-        " FROM evergrant.endpoint o WHERE o.id <> p.id AND p.id = %s",
+        "UPDATE evergrant.credential_version p SET envelope = o.envelope, data_key_id = o.data_key_id"
+        " FROM evergrant.credential_version o WHERE o.credential_id <> p.credential_id AND p.credential_id = %s",
         (mine,),
     )
     event_id = office.tell()
     assert office.deliver() == {"retried": 1}
     assert office.receiver.received == []
     assert office.delivery(event_id, mine)["last_error"] == "cannot_open"
+
+
+def test_a_secret_is_rotated_by_policy_and_both_sign_for_a_week(office: Office) -> None:
+    endpoint, first = office.add("/mine")
+    with closing(Vault.from_env(office.environment)) as vault:
+        assert vault.describe_credential(endpoint).rotator == "webhook"
+        office.sql("UPDATE evergrant.credential SET rotate_at = now()")
+        assert office.worker.rotate_credentials() > 0
+        second = vault.credential(endpoint).value
+        shown = office.events.endpoint(endpoint)
+        assert shown.former_until is not None
+        office.deliver()
+        [got] = office.receiver.received
+        assert (accepts(first, got), accepts(second, got)) == (True, True)
+        told = json.loads(got.body)
+        assert (told["type"], told["data"]["credential_id"]) == ("credential.rotated", str(endpoint))
+        office.pass_time(6 * DAY)
+        office.tell()
+        office.deliver()
+        got = office.receiver.received[-1]
+        assert accepts(first, got)
+        vault.verify_webhook(endpoint, got.headers, got.body)
+        office.pass_time(DAY)
+        office.tell()
+        office.deliver()
+        got = office.receiver.received[-1]
+        assert (accepts(first, got), accepts(second, got)) == (False, True)
+        assert office.events.endpoint(endpoint).former_until is None
+
+
+def test_without_its_secret_nothing_is_sent(office: Office) -> None:
+    endpoint, _ = office.add("/mine")
+    with closing(Vault.from_env(office.environment)) as vault:
+        vault.delete_credentials(endpoint)
+        event_id = office.tell()
+        assert office.deliver() == {"retried": 1}
+        assert office.delivery(event_id, endpoint)["last_error"] == "no_secret"
+        vault.undelete_credential(endpoint)
+        office.pass_time(DAY)
+        assert office.deliver() == {"delivered": 1}
+
+
+def test_a_removed_endpoints_secret_is_destroyed(office: Office) -> None:
+    endpoint, _ = office.add("/mine")
+    office.events.rotate_secret(endpoint)
+    office.events.remove(endpoint)
+    assert not office.sql("SELECT 1 FROM evergrant.credential_version WHERE envelope IS NOT NULL")
+    with closing(Vault.from_env(office.environment)) as vault, pytest.raises(UnknownCredential):
+        vault.credential(endpoint)
 
 
 def test_while_the_kms_is_away_no_attempt_is_lost(office: Office, tmp_path: Path) -> None:
@@ -476,19 +537,16 @@ def test_a_removed_endpoint_takes_its_deliveries_with_it(office: Office) -> None
 
 def test_cleanup_removes_what_is_old_and_on_nobodys_way(office: Office) -> None:
     office.add("/mine")
-    down, _ = office.add("/down", "umbra")
+    office.add("/down", "umbra")
     office.receiver.answers["/down"] = status(500)
     old, waiting = office.tell(), office.tell(tenant="umbra")
     office.deliver()
-    office.events.rotate_secret(down, timedelta(days=1))
     office.pass_time(30 * DAY)
     new = office.tell()
     assert office.worker.cleanup(dry_run=True)["events"] == 1
     assert {each.id for each in office.events.events()} == {old, waiting, new}
-    cleaned = office.worker.cleanup()
-    assert (cleaned["events"], cleaned["endpoint_secrets"]) == (1, 1)
+    assert office.worker.cleanup()["events"] == 1
     assert {each.id for each in office.events.events()} == {waiting, new}
-    assert not office.sql("SELECT 1 FROM evergrant.endpoint WHERE former_envelope IS NOT NULL")
     assert office.worker.cleanup()["events"] == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +20,6 @@ from vault.errors import (
     InvalidCredential,
     KeyUnavailable,
     MigrationBusy,
-    OverlapRunning,
     QueueUnavailable,
     ReconnectRequired,
     RefreshPending,
@@ -87,7 +86,6 @@ EXAMPLES: dict[type[VaultError], tuple[Callable[[], VaultError], str]] = {
     SourceUnavailable: (lambda: SourceUnavailable("mysql://db/app", "refused"), "are the URL and the rights right"),
     UnknownEndpoint: (lambda: UnknownEndpoint(ID), "evergrant endpoint list"),
     UnknownEvent: (lambda: UnknownEvent(ID), "evergrant event list"),
-    OverlapRunning: (lambda: OverlapRunning(datetime(2026, 1, 1, tzinfo=UTC)), "force it"),
     SignatureInvalid: (SignatureInvalid, "do not act on"),
     MigrationBusy: (lambda: MigrationBusy("mysql://db/app#t.rt"), "wait for its end"),
 }

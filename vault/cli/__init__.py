@@ -13,7 +13,7 @@ import click
 import structlog
 
 from vault import ConfigurationError, VaultError
-from vault.cli import audit, clients, connections, events, keys, migration, standing, system
+from vault.cli import audit, clients, connections, credentials, events, keys, migration, standing, storing, system
 from vault.cli.output import Output
 from vault.cli.standing import EXIT_DEGRADED
 
@@ -56,6 +56,7 @@ def _log_to_stderr(*_: object) -> structlog.PrintLogger:
 
 for command in (
     connections.list_, connections.show, connections.get, connections.refresh,
+    credentials.credential, storing.put, credentials.expiring,
     clients.client,
     events.event, events.endpoint,
     keys.rotate, keys.rewrap, keys.keys, keys.kek, keys.keyring,

@@ -1,15 +1,15 @@
-"""Commands about our registrations at providers. No secret is ever an argument: others can read those."""
+"""Commands about our registrations at providers."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 from rich.table import Column, Table
 
-from vault import Clients, Maintenance, Secret
+from vault import Clients, Maintenance
 from vault.cli.output import Output, shown
+from vault.cli.values import file_type, read_value
 
 
 @click.group()
@@ -39,7 +39,7 @@ def client_list(output: Output) -> None:
 @client.command("set")
 @click.argument("provider")
 @click.argument("client_id")
-@click.option("--secret-file", type=click.Path(path_type=Path, allow_dash=True), help="Read it there; - is stdin.")
+@click.option("--secret-file", type=file_type, help="Read it there; - is stdin.")
 @click.option("--public", is_flag=True, help="The client has no secret.")
 @click.option("--mistyped", is_flag=True, help="Forget the secret set last, and keep the one before it as the other.")
 @click.pass_obj
@@ -53,7 +53,7 @@ def client_set(
     """
     if public and secret_file is not None:
         raise click.UsageError("a public client has no secret")
-    secret = None if public else _secret(secret_file)
+    secret = None if public else read_value(secret_file, "Client secret")
     generation = _clients().set(provider, client_id, secret, mistyped=mistyped)
     output.facts({"provider": provider, "client_id": client_id, "generation": generation})
 
@@ -77,22 +77,6 @@ def client_remove(output: Output, provider: str, client_id: str, *, force: bool)
     """Forget CLIENT_ID at PROVIDER; refused while grants need it."""
     needed = _clients().remove(provider, client_id, force=force)
     output.facts({"provider": provider, "client_id": client_id, "grants_that_needed_it": needed})
-
-
-def _secret(file: Path | None) -> Secret:
-    if file is not None and str(file) != "-":
-        try:
-            text = file.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"{file} cannot be read ({type(error).__name__})") from None
-    elif file is None and sys.stdin.isatty():
-        text = str(click.prompt("Client secret", hide_input=True, confirmation_prompt=True))
-    else:
-        text = sys.stdin.read()
-    text = text.strip()
-    if not text:
-        raise click.UsageError("the secret is empty; --public says that there is none")
-    return Secret(text)
 
 
 def _clients() -> Clients:

@@ -124,7 +124,7 @@ def endpoint_enable(output: Output, endpoint_id: str) -> None:
 
 @endpoint.command("rotate-secret")
 @click.argument("endpoint_id")
-@click.option("--overlap-hours", type=click.FloatRange(0, 720), default=24.0, show_default=True,
+@click.option("--overlap-hours", type=click.FloatRange(0, 720), default=168.0, show_default=True,
               help="The secret before signs too for so long; 0 when it is known to others.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Also while an overlap is running, which then ends.")
 @click.pass_obj

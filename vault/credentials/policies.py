@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from vault.credentials.kinds import Kind
@@ -73,6 +74,10 @@ DEFAULTS: Final[Mapping[Kind, Policy]] = {
     Kind.CUSTOM: _policy(None, 14),
 }
 """Requirement C3. A private key is rotated with its certificate, a name with its password."""
+OURSELVES: Final = "evergrant"
+"""The provider of what we sign with ourselves: our events to tenants' endpoints."""
+OURS: Final = Rule(BUILT_IN, "", OURSELVES, str(Kind.WEBHOOK_SECRET), {"overlap": 7})
+"""Whoever gets our events must be able to take a new secret over; a day is short for that."""
 FIELDS: Final[Mapping[str, type]] = {
     "max_age": float, "warn": float, "automatic": bool, "overlap": float, "keep": int, "recovery": float,
     "rotator": str,
@@ -114,7 +119,8 @@ def resolve(tenant: str, provider: str, kind: Kind, rules: Iterable[Rule], own: 
     """
     policy = DEFAULTS[kind]
     sources = dict.fromkeys(FIELDS, BUILT_IN)
-    fitting = sorted((rule for rule in rules if rule.fits(tenant, provider, kind)), key=lambda rule: rule.weight)
+    fitting = [rule for rule in (OURS, *rules) if rule.fits(tenant, provider, kind)]
+    fitting.sort(key=lambda rule: rule.weight)
     for name, changes in [*((rule.name, rule.changes) for rule in fitting), ("credential", own or {})]:
         policy = policy._replace(**{field: _value(field, value) for field, value in changes.items()})
         sources.update(dict.fromkeys(changes, name))
@@ -141,6 +147,19 @@ def due(policy: Policy, rotated_at: datetime, expires_at: datetime | None, after
     rotate_at = None if policy.max_age is None else rotated_at + policy.max_age
     ahead = [at for at in warnings(policy, rotate_at, expires_at) if at > after]
     return Due(rotate_at, min(ahead, default=None), policy.rotator if policy.automatic else "")
+
+
+def due_again(policy: Policy, rotated_at: datetime, expires_at: datetime | None, now: datetime) -> Due:
+    """As ``due``, after its policy was changed: what should have been told before by now is told next."""
+    found = due(policy, rotated_at, expires_at, now)
+    late = any(at <= now for at in warnings(policy, found.rotate_at, expires_at))
+    return found._replace(warn_at=now) if late else found
+
+
+def digest(rules: Sequence[Rule]) -> bytes:
+    """Tell one state of all policies from another."""
+    rest = [(rule.tenant, rule.provider, rule.kind, sorted(rule.changes.items())) for rule in (OURS, *rules)]
+    return sha256(repr((sorted(DEFAULTS.items()), WARNINGS, rest)).encode()).digest()
 
 
 def warnings(policy: Policy, rotate_at: datetime | None, expires_at: datetime | None) -> list[datetime]:

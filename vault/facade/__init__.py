@@ -2,10 +2,10 @@
 
 from vault.facade.audit import Audit
 from vault.facade.clients import Clients
-from vault.facade.credentials import BasicAuth, ClientCertificate
 from vault.facade.events import Events
 from vault.facade.keys import Keys
 from vault.facade.maintenance import Maintenance
+from vault.facade.storing import BasicAuth, ClientCertificate, OAuthGrant
 from vault.facade.vault import Vault
 
-__all__ = ["Audit", "BasicAuth", "ClientCertificate", "Clients", "Events", "Keys", "Maintenance", "Vault"]
+__all__ = ["Audit", "BasicAuth", "ClientCertificate", "Clients", "Events", "Keys", "Maintenance", "OAuthGrant", "Vault"]

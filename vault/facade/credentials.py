@@ -1,124 +1,70 @@
-"""Credentials that are no grant's: the part of the face for web apps that stores and reads them."""
+"""Credentials of all nine kinds: the part of the face for web apps that finds, reads, replaces and ends them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from secrets import token_bytes
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from vault.credentials.certificates import read_key
+from vault.credentials.grants import is_refresh_token_id
 from vault.credentials.kinds import Kind
+from vault.credentials.policies import Policy
 from vault.errors import UnknownCredential
-from vault.facade.ids import read_id
+from vault.facade.ids import Id, Text, read_id, read_secret
+from vault.facade.storing import StoringCalls
 from vault.jobs import RotateCredentials
 from vault.model import Credential, CredentialValue, CredentialVersion
 from vault.ports import Wanted
-from vault.secret import Secret
-from vault.services.credentials import Draft, Keeping
-from vault.webhooks import Style, generate, sign, verify
+from vault.services.access import MIN_TTL, Access
+from vault.services.catalog import Catalog
+from vault.webhooks import Style, sign, verify
 from vault.wiring import Wiring
 
-Id = UUID | str
-Text = Secret | str
 
+class CredentialCalls(StoringCalls):
+    """What ``Vault`` offers for credentials of all nine kinds. An app keeps ids only."""
 
-class BasicAuth(NamedTuple):
-    """The ids of a user name and its password."""
-
-    username: UUID
-    password: UUID
-
-
-class ClientCertificate(NamedTuple):
-    """The ids of a certificate and its key."""
-
-    certificate: UUID
-    key: UUID
-
-
-class CredentialCalls:
-    """What ``Vault`` offers for credentials of seven kinds. An app keeps ids only.
-
-    Every ``store_…`` call takes these words beside the value:
-
-    * ``provider``, ``owner``, ``connection``: whose door it opens, whose it is, and for which connection; all optional.
-    * ``name``, ``tags``: yours; tags can be searched for.
-    * ``expires_at``: when it ends by itself, if it does and somebody knows.
-    * ``policy``: numbers of its own, such as ``{"max_age": 30}`` (docs/credentials.md).
-
-    All raise ``InvalidCredential`` when the value is not what it is said to be, ``ValueError`` for words nobody knows,
-    ``KeyUnavailable`` and ``StoreUnavailable``.
-    """
-
-    tenant: str
-    _keeping: Keeping
     _wiring: Wiring
-
-    # --------------------------------------------------------------------------------------------------------- storing
-
-    def store_api_key(self, key: Text, **words: Any) -> UUID:
-        """Keep an API key; returns its id."""
-        return self._keeping.store(_draft(Kind.API_KEY, key, words))[0]
-
-    def store_basic_auth(self, username: Text, password: Text, **words: Any) -> BasicAuth:
-        """Keep a user name and its password, each under an id of its own."""
-        drafts = (
-            _draft(Kind.USERNAME, username, {**words, "expires_at": None}),
-            _draft(Kind.PASSWORD, password, words),
-        )
-        return BasicAuth(*self._keeping.store(*drafts))
-
-    def store_certificate(
-        self, certificate: Text, key: Text, *, password: Text | None = None, **words: Any
-    ) -> ClientCertificate:
-        """Keep a client certificate with its chain, and its private key.
-
-        Args:
-            certificate: PEM, the leaf first, each following one having signed the one before.
-            key: PEM; it must be the certificate's.
-            password: Of the key, if it is encrypted; it is not kept.
-            words: See the class; not ``expires_at``, which the certificate says.
-        """
-        private = Secret(read_key(_revealed(key), None if password is None else _revealed(password)))
-        drafts = (_draft(Kind.CERTIFICATE, certificate, words), _draft(Kind.PRIVATE_KEY, private, words))
-        return ClientCertificate(*self._keeping.store(*drafts, pair=True))
-
-    def store_webhook_secret(self, secret: Text | None = None, *, style: str = "standard", **words: Any) -> UUID:
-        """Keep the secret that a provider signs its webhooks with; returns its id.
-
-        Args:
-            secret: None: a new one is made.
-            style: ``standard`` (Standard Webhooks), ``github`` or ``stripe``: which headers it signs.
-            words: See the class.
-        """
-        given = generate(token_bytes) if secret is None else secret
-        return self._keeping.store(_draft(Kind.WEBHOOK_SECRET, given, words, style=style))[0]
-
-    def store_secret(self, value: Text, **words: Any) -> UUID:
-        """Keep any other text of up to 64 KiB; returns its id."""
-        return self._keeping.store(_draft(Kind.CUSTOM, value, words))[0]
+    _access: Access
+    _catalog: Catalog
 
     # --------------------------------------------------------------------------------------------------------- reading
 
     def credential(self, credential_id: Id, *, version: int | None = None, reason: str = "") -> CredentialValue:
         """Open a credential; that it was read is written into the audit.
 
+        The id of a connection is that of its access token, which is served as ``get()`` does; to look after its refresh
+        token is our business, and whoever reads it must not use it.
+
         Args:
-            credential_id: From a ``store_…`` call.
-            version: None: the current one.
+            credential_id: From a ``store_…`` call, or a connection's.
+            version: None: the current one; a grant's tokens have no other.
             reason: Why, for the audit; never a value.
 
         Raises:
             UnknownCredential: This tenant has none of that id, it is deleted, or it has no such version (any more).
+            RefreshPending, ReconnectRequired: Of an access token, as ``get()`` does.
             KeyUnavailable, CannotOpen, StoreUnavailable
         """
-        return self._keeping.read(_id(credential_id), version, reason)
+        wanted = _id(credential_id)
+        if is_refresh_token_id(wanted):
+            return self._catalog.refresh_token(wanted, version, reason)
+        try:
+            return self._keeping.read(wanted, version, reason)
+        except UnknownCredential:
+            shown = self._catalog.view(wanted)
+            if shown is None or version not in (None, shown.version):
+                raise
+        return self._catalog.access_token(shown, self._access.get(wanted, MIN_TTL).access_token, reason)
 
     def describe_credential(self, credential_id: Id) -> Credential:
         """Return what a credential is, without its value, whatever its state. Raises ``UnknownCredential``."""
-        return self._keeping.describe(_id(credential_id))
+        return self._catalog.describe(_id(credential_id))
+
+    def credential_policy(self, credential_id: Id) -> Policy:
+        """Return the numbers that hold for a credential, and where each comes from. Raises ``UnknownCredential``."""
+        return self._catalog.policy(_id(credential_id))
 
     def credentials(
         self,
@@ -132,22 +78,31 @@ class CredentialCalls:
         after: Id | None = None,
         limit: int = 100,
     ) -> list[Credential]:
-        """List credentials of this tenant by id, without values; ``after`` is the last id of the page before."""
+        """List credentials of this tenant by id, without values; ``after`` is the last id of the page before.
+
+        A connection is two of them, tagged with its labels.
+        """
         of = None if connection is None else read_id(connection)
-        wanted = Wanted(self._keeping.tenant, owner, provider, of, None if kind is None else Kind(kind), tags, state)
-        return self._keeping.found(wanted, None if after is None else _id(after), limit)
+        wanted = Wanted(self.tenant, owner, provider, of, None if kind is None else Kind(kind), tags, state)
+        return self._catalog.found(wanted, None if after is None else _id(after), limit)
 
     def list_expiring(self, days: float = 30, limit: int = 1_000) -> list[Credential]:
-        """List credentials that end by themselves within so many days, or have ended, the first first; no values."""
-        return self._keeping.expiring(timedelta(days=days), limit)
+        """List credentials that end by themselves within so many days, or have ended, the first first; no values.
+
+        A consent that ends is its refresh token's end; access tokens end all the time, and are not listed.
+        """
+        return self._catalog.expiring(timedelta(days=days), limit)
 
     def check_rotation_required(self, limit: int = 1_000) -> list[Credential]:
-        """List credentials that their policies want rotated by now, the oldest first; no values."""
-        return self._keeping.past_their_age(limit)
+        """List credentials that their policies want rotated by now, the oldest first; no values.
+
+        Of refresh tokens those that their providers never replace: a new one comes with a new consent.
+        """
+        return self._catalog.past_their_age(limit)
 
     def history(self, credential_id: Id) -> list[CredentialVersion]:
         """Return every version of a credential, without values, newest first. Raises ``UnknownCredential``."""
-        return self._keeping.history(_id(credential_id))
+        return self._catalog.history(_id(credential_id))
 
     def sign_webhook(self, credential_id: Id, body: bytes, *, message_id: str = "") -> dict[str, str]:
         """Return the headers that sign a body with a webhook secret, and with the one before while it still counts.
@@ -204,7 +159,7 @@ class CredentialCalls:
         Raises:
             UnknownCredential, InvalidCredential, VersionConflict, KeyUnavailable, StoreUnavailable
         """
-        value = _secret(value)
+        value = read_secret(value)
         return self._keeping.put(
             _id(credential_id), value, expected=expected_version, expires_at=expires_at, overlap=overlap
         )
@@ -217,7 +172,7 @@ class CredentialCalls:
         Raises as ``put`` does.
         """
         return self._keeping.put_pair(
-            _id(certificate_id), _secret(certificate), _secret(key), expected=expected_version
+            _id(certificate_id), read_secret(certificate), read_secret(key), expected=expected_version
         )
 
     def roll_back(
@@ -272,7 +227,7 @@ class CredentialCalls:
             RotationBusy: A rotation of it is not over.
             KeyUnavailable, StoreUnavailable
         """
-        given = None if value is None else _secret(value)
+        given = None if value is None else read_secret(value)
         begun = self._wiring.rotating.begin(self.tenant, _id(credential_id), value=given, overlap=overlap, force=force)
         self._wiring.doorbell.ring(RotateCredentials.task, RotateCredentials.lane, None)
         self._wiring.doorbell.flush()
@@ -295,28 +250,6 @@ class CredentialCalls:
     def destroy_version(self, credential_id: Id, version: int) -> None:
         """Take one former value away for good. Raises ``UnknownCredential``: it is not there, or the current one."""
         self._keeping.destroy_version(_id(credential_id), version)
-
-
-_WORDS = ("owner", "provider", "name", "tags", "expires_at", "policy", "connection")
-
-
-def _draft(kind: Kind, value: Text, words: Mapping[str, Any], **facts: str) -> Draft:
-    unknown = sorted(set(words) - set(_WORDS))
-    if unknown:
-        raise TypeError(f"unknown words {', '.join(unknown)}; known: {', '.join(_WORDS)}")
-    said = {name: found for name, found in words.items() if found is not None}
-    connection = said.pop("connection", None)
-    return Draft(
-        kind, _secret(value), connection_id=None if connection is None else read_id(connection), facts=facts, **said
-    )
-
-
-def _secret(value: Text) -> Secret:
-    return value if isinstance(value, Secret) else Secret(value)
-
-
-def _revealed(value: Text) -> str:
-    return value.reveal() if isinstance(value, Secret) else value
 
 
 def _id(credential_id: Id) -> UUID:

@@ -9,7 +9,6 @@ from uuid import UUID
 from vault.errors import UnknownEndpoint, UnknownEvent
 from vault.events import Delivery, Endpoint, Event
 from vault.secret import Secret
-from vault.services.endpoints import OVERLAP
 from vault.wiring import Wiring
 
 PAGE = 100
@@ -63,8 +62,13 @@ class Events:
         """Forget an endpoint, and what is on its way to it. Raises ``UnknownEndpoint``."""
         self._wiring.endpoints.remove(_endpoint_id(endpoint_id))
 
-    def rotate_secret(self, endpoint_id: UUID | str, overlap: timedelta = OVERLAP, *, force: bool = False) -> Secret:
-        """Make a new secret; the one before goes on signing beside it for a while.
+    def rotate_secret(
+        self, endpoint_id: UUID | str, overlap: timedelta = timedelta(days=7), *, force: bool = False
+    ) -> Secret:
+        """Make a new secret now; the one before goes on signing beside it for a while.
+
+        By policy that happens by itself, every 180 days. The secret is the credential that has the endpoint's id:
+        ``Vault.credential()`` of its tenant reads it, and ``Vault.verify_webhook()`` verifies with it.
 
         Args:
             endpoint_id: Whose.
@@ -75,10 +79,14 @@ class Events:
             The new secret, which is not shown again.
 
         Raises:
-            OverlapRunning: So it does.
+            RotationBusy: So it does.
             UnknownEndpoint, ConfigurationError, KeyUnavailable
         """
-        return self._wiring.endpoints.rotate(_endpoint_id(endpoint_id), overlap, force=force)
+        found = _endpoint_id(endpoint_id)
+        tenant, secret = self._wiring.endpoints.new_secret(found, overlap)
+        rotation = self._wiring.rotating.begin(tenant, found, value=secret, overlap=overlap, force=force)
+        self._wiring.rotating.one(rotation)
+        return secret
 
     def test(self, endpoint_id: UUID | str) -> Delivery:
         """Send a ``ping`` now, once, also to an endpoint that is disabled; returns what came of it.

@@ -14,11 +14,10 @@ from vault.facade.ids import read_id
 from vault.facade.standing import StandingCalls
 from vault.jobs import Refresh
 from vault.model import Connection, Token, checked_tenant
+from vault.services.access import MIN_TTL
 from vault.services.connect import ConnectStart
 from vault.settings import Settings
 from vault.wiring import Wiring
-
-MIN_TTL = timedelta(minutes=1)
 
 
 class Vault(CredentialCalls, StandingCalls):
@@ -34,6 +33,8 @@ class Vault(CredentialCalls, StandingCalls):
         self._connecting = wiring.connecting(tenant)
         self._strings = wiring.keys.strings(tenant)
         self._keeping = wiring.keeping(tenant)
+        self._catalog = wiring.catalog(tenant)
+        self._handing_over = wiring.handing_over(tenant)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:

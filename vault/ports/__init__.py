@@ -8,6 +8,8 @@ from vault.ports.clients import ClientStore, KnownClients, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
+from vault.ports.expiry import GrantEnd, GrantEndStore, Look, PolicyStore
+from vault.ports.grant_views import GrantViews, SealedRefreshToken
 from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
 from vault.ports.migration import (
     Adopted,
@@ -19,7 +21,7 @@ from vault.ports.migration import (
     SourceRow,
     StoredGrant,
 )
-from vault.ports.outbox import EndpointStore, OutboxStore, StoredEndpoint
+from vault.ports.outbox import EndpointStore, OutboxStore
 from vault.ports.providers import CodeExchange, Gate, Providers, TokenEndpoint, Transport
 from vault.ports.refresh import Doorbell, Orphan, RefreshStore, Spool
 from vault.ports.rotation import (
@@ -55,11 +57,15 @@ __all__ = [
     "Ends",
     "Found",
     "Gate",
+    "GrantEnd",
+    "GrantEndStore",
+    "GrantViews",
     "Keks",
     "KeyAuditStore",
     "KeyStore",
     "Kms",
     "KnownClients",
+    "Look",
     "MigrationRuns",
     "MigrationStore",
     "Miscounted",
@@ -68,6 +74,7 @@ __all__ = [
     "OpenAudit",
     "Orphan",
     "OutboxStore",
+    "PolicyStore",
     "Providers",
     "RefreshStore",
     "ReplacedRow",
@@ -77,6 +84,7 @@ __all__ = [
     "RotationRow",
     "RotationStore",
     "SealedMetadata",
+    "SealedRefreshToken",
     "SealedRow",
     "SealedValue",
     "SealedVersion",
@@ -88,7 +96,6 @@ __all__ = [
     "StatisticsStore",
     "StoredClient",
     "StoredCount",
-    "StoredEndpoint",
     "StoredGrant",
     "Sweep",
     "TenantKek",

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from datetime import timedelta
+from typing import Protocol
 from uuid import UUID
 
 from vault.claims import Overdue
 from vault.events import Delivery, Due, Ended, Endpoint, Event
-
-
-class StoredEndpoint(NamedTuple):
-    """A webhook endpoint, its secrets sealed."""
-
-    id: UUID
-    tenant: str
-    url: str
-    types: tuple[str, ...]
-    version: int
-    """Of the secrets: +1 with each rotation. Both envelopes are bound to it."""
-    data_key_id: UUID
-    secret_envelope: bytes
-    former_envelope: bytes | None
-    former_until: datetime | None = None
+from vault.model import Credential
+from vault.ports.credentials import SealedVersion
 
 
 class OutboxStore(Protocol):
@@ -70,14 +57,8 @@ class EndpointStore(Protocol):
     def endpoint(self, endpoint_id: UUID) -> Endpoint | None:
         """One of them."""
 
-    def add_endpoint(self, endpoint: StoredEndpoint) -> None:
-        """Keep a new one."""
-
-    def sealed_endpoint(self, endpoint_id: UUID) -> StoredEndpoint | None:
-        """One webhook endpoint with its secrets; the former one only while it counts."""
-
-    def change_secret(self, endpoint: StoredEndpoint, overlap: timedelta) -> bool:
-        """Put new secrets in the place of the version before, and of no other; False when that is not there."""
+    def add_endpoint(self, endpoint: Endpoint, secret: tuple[Credential, SealedVersion]) -> None:
+        """Keep a new one, and the credential that it is signed with, which has its id."""
 
     def disable(self, endpoint_id: UUID, reason: str) -> bool:
         """See ``OutboxStore.disable``."""

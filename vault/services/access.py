@@ -21,6 +21,8 @@ from vault.secret import Secret
 
 ACCESS_TOKEN = "access_token"  # the name of a field
 ZERO = timedelta(0)
+MIN_TTL = timedelta(minutes=1)
+"""Life that a served token has left unless the caller says otherwise, if there is such a token."""
 FIRST_LOOK_S = 0.02
 LONGEST_LOOK_S = 0.25
 RING_AGAIN_S = 1.0

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from vault.credentials import certificates
 from vault.credentials.kinds import Checked, Kind, checked
-from vault.credentials.policies import due, problems
-from vault.engine.values import PAIR, Values
+from vault.credentials.policies import problems
+from vault.engine.values import PAIR, Values, without_value
 from vault.errors import InvalidCredential, UnknownCredential
-from vault.model import Credential, CredentialValue, CredentialVersion
-from vault.ports import Change, CredentialStore, Found, SealedVersion, Wanted
+from vault.model import Credential, CredentialValue
+from vault.ports import Change, CredentialStore, Found, SealedVersion
 from vault.secret import Secret
 
 ROTATED, ROLLED_BACK = "credential.rotated", "credential.rolled_back"
@@ -136,10 +136,9 @@ class Keeping:
                 policy=seen.policy if policy is None else dict(policy),
             )
             _check_words(changed.kind, changed.name, changed.tags, changed.policy)
-            rotated_at = seen.rotated_at
-            rule = self._values.policy(changed)
-            ahead = due(rule, rotated_at, seen.expires_at, self._store.now())
-            if self._store.change_credential(seen, changed._replace(**ahead._asdict())):
+            if changed.policy != seen.policy:
+                changed = self._values.dated_again(changed, self._store.now())
+            if self._store.change_credential(seen, changed):
                 return
 
     # --------------------------------------------------------------------------------------------------------- reading
@@ -149,7 +148,7 @@ class Keeping:
         found = self._store.read_version(self.tenant, credential_id, version, reason=reason)
         if found is None:
             raise UnknownCredential(credential_id, "active" if version is None else f"active and has version {version}")
-        return CredentialValue(found.credential, _version(found.version), self._values.opened(found))
+        return CredentialValue(found.credential, without_value(found.version), self._values.opened(found))
 
     def signing(self, credential_id: UUID, *, making: bool) -> tuple[str, list[Secret]]:
         """Return the style of a webhook secret and the values that count now, the current one first.
@@ -161,32 +160,6 @@ class Keeping:
             raise UnknownCredential(credential_id, "an active webhook secret")
         wanted = [each for each in found if making or each.version.stage != "pending"]
         return found[0].credential.facts["style"], [self._values.opened(each) for each in wanted]
-
-    def describe(self, credential_id: UUID) -> Credential:
-        """Return what it is, whatever its state. Raises ``UnknownCredential``."""
-        found = self._store.credential(self.tenant, credential_id)
-        if found is None:
-            raise UnknownCredential(credential_id)
-        return found
-
-    def history(self, credential_id: UUID) -> list[CredentialVersion]:
-        """Return every version without its value, newest first. Raises ``UnknownCredential``."""
-        found = self._store.versions(self.tenant, credential_id)
-        if not found:
-            raise UnknownCredential(credential_id)
-        return [_version(each) for each in found]
-
-    def found(self, wanted: Wanted, after: UUID | None, limit: int) -> list[Credential]:
-        """Return some credentials without their values, by id."""
-        return [*self._store.credentials(wanted, after, limit)]
-
-    def expiring(self, within: timedelta, limit: int) -> list[Credential]:
-        """Return credentials that end by themselves within a time, or have, the first first."""
-        return [*self._store.expiring(self.tenant, within, limit)]
-
-    def past_their_age(self, limit: int) -> list[Credential]:
-        """Return credentials that their policies want rotated by now, the oldest first."""
-        return [*self._store.past_their_age(self.tenant, limit)]
 
     # ----------------------------------------------------------------------------------------------------------- ending
 
@@ -221,8 +194,7 @@ class Keeping:
             new_id, self.tenant, draft.owner, draft.provider, draft.connection_id, str(draft.kind), draft.name,
             dict(draft.tags), dict(draft.policy), "active", 1, 1, dict(found.facts), now, now,
         )  # fmt: skip
-        dates = self._values.dates(stored, found.expires_at, now)
-        return stored._replace(**dates._asdict()), self._values.sealed(stored, 1, found)
+        return self._values.first(stored, found)
 
     def _change(self, seen: Credential, found: Checked, overlap: timedelta | None) -> Change:
         policy = self._values.policy(seen)
@@ -264,10 +236,3 @@ def _check_words(kind: str, name: str, tags: Mapping[str, str], policy: Mapping[
         raise InvalidCredential(
             kind, f"its name and up to {MOST_WORDS} tags are text of {LONGEST_WORD:,} characters at most"
         )
-
-
-def _version(of: SealedVersion) -> CredentialVersion:
-    return CredentialVersion(
-        of.version, of.stage, of.fp.hex() if of.fp else None, of.facts, of.expires_at, of.created_at, of.current_at,
-        of.replaced_at, of.serves_until,
-    )  # fmt: skip

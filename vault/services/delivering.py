@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from vault.engine.endpoint_secrets import opened
+from vault.engine.values import opened
 from vault.errors import CannotOpen, KeyUnavailable
 from vault.events import Due, Ended, Event, EventType, after_failure
 from vault.keyring import Keyring
@@ -71,7 +71,7 @@ class Delivering:
         self._installed, self._deadline = hooks, deadline
         self._monotonic, self._jitter = monotonic, jitter
         self._hooks: dict[UUID, Callable[[Event], object]] | None = None
-        self._secrets: dict[tuple[UUID, int, bool], list[Secret]] = {}
+        self._secrets: dict[tuple[UUID, tuple[int, ...]], list[Secret]] = {}
         self._outcomes: Counter[str] = Counter()
 
     def run(self, budget: timedelta) -> DeliveryTally:
@@ -155,18 +155,23 @@ class Delivering:
             except CannotOpen:
                 unsent.append(self._failed(due, None, "cannot_open", None))
                 continue
+            if not secrets:
+                unsent.append(self._failed(due, None, "no_secret", None))
+                continue
             self._transport.start(self._request(due, secrets))
         if unsent:
             self._store.end(unsent)
 
     def _signing(self, due: Due) -> list[Secret]:
-        place = (due.endpoint_id, due.version, due.former_envelope is not None)
+        """Open what a delivery is signed with; none, if its secret was taken away. Raises as ``opened``."""
+        place = (due.endpoint_id, tuple(each.version for each in due.signing))
         if place not in self._secrets:
-            assert due.data_key_id is not None  # a webhook has a secret
-            self._secrets[place] = opened(
-                self._keyring, due.endpoint_tenant, due.endpoint_id, due.version, due.data_key_id,
-                due.secret_envelope, due.former_envelope,
-            )  # fmt: skip
+            self._secrets[place] = [
+                opened(
+                    self._keyring, due.endpoint_tenant, due.endpoint_id, each.version, each.data_key_id, each.envelope
+                )
+                for each in due.signing
+            ]
         return self._secrets[place]
 
     def _request(self, due: Due, secrets: Sequence[Secret]) -> TokenRequest:

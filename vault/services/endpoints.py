@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from vault.engine.endpoint_secrets import opened, sealed
-from vault.errors import ConfigurationError, OverlapRunning, UnknownEndpoint, UnknownEvent
+from vault.credentials.kinds import Kind, checked
+from vault.credentials.policies import OURSELVES
+from vault.engine.values import Values
+from vault.errors import ConfigurationError, UnknownEndpoint, UnknownEvent
 from vault.events import Delivery, Endpoint, Event, EventType
-from vault.keyring import Keyring
-from vault.ports import EndpointStore, StoredEndpoint
+from vault.model import Credential
+from vault.ports import EndpointStore
 from vault.secret import Secret
-from vault.webhooks import generate
+from vault.webhooks import Style, generate
 
 LONGEST_URL: Final = 2048
-OVERLAP: Final = timedelta(hours=24)
-"""How long the secret before goes on signing beside the new one."""
 LONGEST_OVERLAP: Final = timedelta(days=30)
-_NEVER: Final = UUID(int=0)
+NAME: Final = "events"
+"""What an endpoint's secret is called among credentials."""
 
 
 class Endpoints:
@@ -29,14 +30,15 @@ class Endpoints:
     def __init__(
         self,
         store: EndpointStore,
-        keyring: Keyring,
+        values: Values,
         insecure_hosts: Iterable[str],
         *,
         random: Callable[[int], bytes],
         new_id: Callable[[], UUID],
+        now: Callable[[], datetime],
     ) -> None:
-        self._store, self._keyring, self._insecure_hosts = store, keyring, frozenset(insecure_hosts)
-        self._random, self._new_id = random, new_id
+        self._store, self._values, self._insecure_hosts = store, values, frozenset(insecure_hosts)
+        self._random, self._new_id, self._now = random, new_id, now
 
     # ------------------------------------------------------------------------------------------------------ endpoints
 
@@ -45,10 +47,17 @@ class Endpoints:
         problems = [*self._problems(url), *_unknown(types)]
         if problems:
             raise ConfigurationError(problems)
-        secret = generate(self._random)
-        row = StoredEndpoint(self._new_id(), tenant, url, tuple(sorted(set(types))), 1, _NEVER, b"", None)
-        self._store.add_endpoint(sealed(self._keyring, row, secret, None))
-        return row.id, secret
+        secret, now = generate(self._random), self._now()
+        new = Endpoint(
+            self._new_id(), tenant, "webhook", url, tuple(sorted(set(types))), "active", None, None, now
+        )  # fmt: skip
+        kept = Credential(
+            new.id, tenant, "", OURSELVES, None, str(Kind.WEBHOOK_SECRET), NAME, {}, {}, "active", 1, 1,
+            {"style": str(Style.STANDARD)}, now, now,
+        )  # fmt: skip
+        found = checked(Kind.WEBHOOK_SECRET, secret.reveal(), kept.facts)
+        self._store.add_endpoint(new, self._values.first(kept, found))
+        return new.id, secret
 
     def all(self, tenant: str | None) -> list[Endpoint]:
         """See ``Events.endpoints``."""
@@ -61,28 +70,17 @@ class Endpoints:
             raise UnknownEndpoint(endpoint_id)
         return found
 
-    def rotate(self, endpoint_id: UUID, overlap: timedelta, *, force: bool) -> Secret:
-        """See ``Events.rotate_secret``."""
+    def new_secret(self, endpoint_id: UUID, overlap: timedelta) -> tuple[str, Secret]:
+        """Make the next secret of a webhook, which is to be rotated in; returns its tenant as well.
+
+        Raises ``UnknownEndpoint``, ``ConfigurationError``.
+        """
         if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
             raise ConfigurationError([f"an overlap is 0 to {LONGEST_OVERLAP.days} days long"])
-        new = generate(self._random)
-        while True:
-            row = self._store.sealed_endpoint(endpoint_id)
-            if row is None:
-                raise UnknownEndpoint(endpoint_id)
-            if row.former_until is not None and overlap and not force:
-                raise OverlapRunning(row.former_until)
-            former = self._current(row) if overlap else None
-            if self._store.change_secret(
-                sealed(self._keyring, row._replace(version=row.version + 1), new, former), overlap
-            ):
-                return new
-
-    def _current(self, row: StoredEndpoint) -> Secret:
-        [current] = opened(
-            self._keyring, row.tenant, row.id, row.version, row.data_key_id, row.secret_envelope, None
-        )  # fmt: skip
-        return current
+        found = self.get(endpoint_id)
+        if found.kind != "webhook":
+            raise UnknownEndpoint(endpoint_id)
+        return found.tenant, generate(self._random)
 
     def disable(self, endpoint_id: UUID, reason: str) -> None:
         """See ``Events.disable``."""

@@ -13,7 +13,7 @@ from vault.claims import DataKeyRecord
 from vault.events import EventType, Fact
 from vault.model import Credential
 from vault.ports import Change, Dates, Found, RotationRow, SealedVersion, Wanted
-from vault.store.audit import audit_row
+from vault.store.audit import credential_row
 from vault.store.engine import Database
 from vault.store.keys import DATA_KEY_COLUMNS
 from vault.store.tables import audit, credential, credential_version, data_key
@@ -112,11 +112,7 @@ class PostgresCredentials:
         """See ``CredentialStore.add_credentials``."""
         with self._database.begin() as transaction:
             for stored, version in new:
-                values = {name: value for name, value in stored._asdict().items() if value is not None}
-                transaction.execute(credential.insert().values(values))
-                transaction.execute(credential_version.insert().values(version_row(stored.tenant, version)))
-                detail = {"version": version.version, "fp": _hex(version.fp)}
-                _log(transaction, stored, "credential.stored", detail)
+                add_credential(transaction, stored, version)
 
     def put_versions(self, changes: Sequence[Change], event: str) -> bool:
         """See ``CredentialStore.put_versions``; rows by id, so that two who change the same ones lock in one order."""
@@ -209,6 +205,14 @@ class PostgresCredentials:
             row = transaction.execute(sa.select(*COLUMNS).where(*_this(tenant, credential_id))).one()
             _log(transaction, Credential(*row), "credential.version_destroyed", {"version": version})
         return True
+
+
+def add_credential(transaction: sa.Connection, stored: Credential, version: SealedVersion) -> None:
+    """Keep a new credential with its first version."""
+    values = {name: value for name, value in stored._asdict().items() if value is not None}
+    transaction.execute(credential.insert().values(values))
+    transaction.execute(credential_version.insert().values(version_row(stored.tenant, version)))
+    _log(transaction, stored, "credential.stored", {"version": version.version, "fp": _hex(version.fp)})
 
 
 def destroy(transaction: sa.Connection, *conditions: Any) -> set[UUID]:
@@ -340,8 +344,7 @@ def _logged(transaction: sa.Connection, change: Any, event: str) -> set[UUID]:
 
 
 def _log(transaction: sa.Connection, of: Credential, event: str, detail: Mapping[str, object]) -> None:
-    said = {"credential_id": str(of.id), "kind": of.kind, "provider": of.provider, **detail}
-    transaction.execute(audit.insert().values(audit_row(of.tenant, event, of.connection_id, said)))
+    transaction.execute(audit.insert().values(credential_row(of, event, detail)))
 
 
 def _hex(fp: bytes | None) -> str | None:

@@ -11,18 +11,25 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from vault.events import Delivery, Endpoint, Event, EventType, Fact
-from vault.ports import StoredEndpoint
+from vault.model import Credential
+from vault.ports import SealedVersion
 from vault.store.audit import audit_row
+from vault.store.credentials import add_credential, destroy
 from vault.store.engine import Database
 from vault.store.outbox import disable, theirs
-from vault.store.tables import NEVER_LEASED, audit, delivery, endpoint, event
+from vault.store.tables import NEVER_LEASED, audit, credential, credential_version, delivery, endpoint, event
 from vault.store.telling import record
 
 OURS = timedelta(minutes=1)
 """For so long nobody but who tries an endpoint sends their ping."""
 _now = sa.func.now()
-_FORMER = sa.case((endpoint.c.former_until > _now, endpoint.c.former_until))
-_SHOWN = [_FORMER if name == "former_until" else endpoint.c[name] for name in Endpoint._fields]
+_FORMER = (
+    sa.select(sa.func.max(credential_version.c.serves_until))
+    .where(credential_version.c.credential_id == endpoint.c.id, credential_version.c.stage == "previous")
+    .where(credential_version.c.serves_until > _now)
+    .scalar_subquery()
+)
+_SHOWN = [_FORMER.label(name) if name == "former_until" else endpoint.c[name] for name in Endpoint._fields]
 _EVENT = [event.c[name] for name in Event._fields]
 _STATE = sa.case((endpoint.c.state == "active", "pending"), else_="held")
 
@@ -49,42 +56,13 @@ class PostgresEndpoints:
             row = transaction.execute(sa.select(*_SHOWN).where(endpoint.c.id == endpoint_id)).one_or_none()
         return _endpoint(row) if row else None
 
-    def add_endpoint(self, new: StoredEndpoint) -> None:
+    def add_endpoint(self, new: Endpoint, secret: tuple[Credential, SealedVersion]) -> None:
         """See ``EndpointStore.add_endpoint``."""
-        values = {**new._asdict(), "types": list(new.types), "kind": "webhook", "state": "active"}
+        values = {name: getattr(new, name) for name in ("id", "tenant", "kind", "url", "state")}
         with self._database.begin() as transaction:
-            transaction.execute(endpoint.insert().values(values))
+            transaction.execute(endpoint.insert().values(**values, types=list(new.types)))
+            add_credential(transaction, *secret)
             _log(transaction, new.tenant, "endpoint.added", new.id, {"url": new.url, "types": list(new.types)})
-
-    def sealed_endpoint(self, endpoint_id: UUID) -> StoredEndpoint | None:
-        """See ``EndpointStore.sealed_endpoint``."""
-        counts = {
-            "former_until": _FORMER,
-            "former_envelope": sa.case((_FORMER.is_not(None), endpoint.c.former_envelope)),
-        }
-        columns = [counts.get(name, endpoint.c[name]) for name in StoredEndpoint._fields]
-        wanted = sa.select(*columns).where(endpoint.c.id == endpoint_id, endpoint.c.kind == "webhook")
-        with self._database.begin() as transaction:
-            row = transaction.execute(wanted).one_or_none()
-        return StoredEndpoint(*row)._replace(types=tuple(row[3])) if row else None
-
-    def change_secret(self, changed: StoredEndpoint, overlap: timedelta) -> bool:
-        """See ``EndpointStore.change_secret``."""
-        values: dict[str, Any] = {
-            name: getattr(changed, name) for name in ("version", "data_key_id", "secret_envelope", "former_envelope")
-        }
-        values["former_until"] = None if changed.former_envelope is None else _now + overlap
-        changing = (
-            endpoint.update()
-            .where(endpoint.c.id == changed.id, endpoint.c.version == changed.version - 1)
-            .values(**values, rotated_at=_now)
-        )
-        with self._database.begin() as transaction:
-            if not transaction.execute(changing).rowcount:
-                return False
-            detail = {"version": changed.version, "overlap_seconds": overlap.total_seconds()}
-            _log(transaction, changed.tenant, "endpoint.secret_rotated", changed.id, detail)
-            return True
 
     def disable(self, endpoint_id: UUID, reason: str) -> bool:
         """See ``EndpointStore.disable``."""
@@ -113,6 +91,7 @@ class PostgresEndpoints:
         with self._database.begin() as transaction:
             row = transaction.execute(removing).one_or_none()
             if row is not None:
+                destroy(transaction, credential.c.id == endpoint_id)
                 _log(transaction, row.tenant, "endpoint.removed", endpoint_id, {"url": row.url})
             return row is not None
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from vault.claims import Overdue
-from vault.events import Due, Ended, Event
+from vault.events import Due, Ended, Event, SealedSecret
 from vault.model import SYSTEM, Status
 from vault.store.arrays import Integers, Texts, Uuids
 from vault.store.audit import audit_row
@@ -86,9 +86,12 @@ _TAKE = f"""
 UPDATE evergrant.delivery d SET attempt = d.attempt + 1, lease_until = now() + t.lease, next_at = now() + t.lease
   FROM (SELECT u.*, %b::interval AS lease FROM unnest(%b::uuid[], %b::uuid[]) AS u(event_id, endpoint_id)) t
   JOIN evergrant.event e ON e.id = t.event_id JOIN evergrant.endpoint p ON p.id = t.endpoint_id
+  LEFT JOIN evergrant.credential c ON c.id = p.id AND c.state = 'active'
+  LEFT JOIN evergrant.credential_version v ON v.credential_id = c.id AND v.version = c.version
+  LEFT JOIN evergrant.credential_version b ON b.credential_id = c.id AND b.stage = 'previous' AND b.serves_until > now()
  WHERE d.event_id = t.event_id AND d.endpoint_id = t.endpoint_id
-RETURNING {_EVENT}, p.id, p.tenant, p.kind, p.url, p.version, p.data_key_id, p.secret_envelope,
-          CASE WHEN p.former_until > now() THEN p.former_envelope END, d.attempt, now()
+RETURNING {_EVENT}, p.id, p.tenant, p.kind, p.url, d.attempt, now(),
+          v.version, v.data_key_id, v.envelope, b.version, b.data_key_id, b.envelope
 """.encode()
 _END = b"""
 WITH n AS MATERIALIZED (
@@ -135,7 +138,7 @@ class PostgresOutbox:
         """See ``OutboxStore.know_hooks``; a name makes the same id everywhere."""
         known = {uuid5(NAMESPACE_URL, f"evergrant:hook:{name}"): name for name in names}
         rows = [
-            {"id": key, "tenant": SYSTEM, "kind": "hook", "url": name, "types": [], "state": "active", "version": 0}
+            {"id": key, "tenant": SYSTEM, "kind": "hook", "url": name, "types": [], "state": "active"}
             for key, name in known.items()
         ]
         if rows:
@@ -173,8 +176,7 @@ class PostgresOutbox:
                 return []
             ids = (Uuids.of([row[0] for row in locked]), Uuids.of([row[1] for row in locked]))
             rows = cursor.execute(_TAKE, (lease, *ids)).fetchall()
-        width = len(Event._fields)
-        return [Due(Event(*row[:width]), *row[width:]) for row in rows]
+        return [_due(row) for row in rows]
 
     def end(self, ended: Sequence[Ended]) -> None:
         """See ``OutboxStore.end``."""
@@ -199,7 +201,7 @@ class PostgresOutbox:
         return Overdue(*row) if row else Overdue(0, timedelta(0))
 
     def sweep(self, *, dry_run: bool) -> Mapping[str, int]:
-        """See ``CleanupStore.sweep``: events past their retention, and secrets that do not count any more.
+        """See ``CleanupStore.sweep``: events past their retention.
 
         What tells of trouble stays until that is over, for the event of its end to refer to.
         """
@@ -210,20 +212,24 @@ class PostgresOutbox:
         )
         over = (event.c.created_at < _now - self._retention, event.c.spread_at.is_not(None), ~on_its_way, ~trouble)
         some = sa.select(event.c.id).where(*over).order_by(event.c.created_at)
-        past = endpoint.c.former_until <= _now
         with self._database.begin() as transaction:
             if dry_run:
                 count = sa.select(sa.func.count())
                 events = transaction.scalar(count.select_from(some.subquery()))
-                secrets = transaction.scalar(count.select_from(endpoint).where(past))
-                return {"events": events or 0, "endpoint_secrets": secrets or 0}
-            forget = endpoint.update().where(past).values(former_envelope=None, former_until=None)
-            removed = transaction.execute(event.delete().where(event.c.id.in_(some.limit(SWEPT_AT_ONCE)))).rowcount
-            return {"events": removed, "endpoint_secrets": transaction.execute(forget).rowcount}
+                return {"events": events or 0}
+            removing = event.delete().where(event.c.id.in_(some.limit(SWEPT_AT_ONCE)))
+            return {"events": transaction.execute(removing).rowcount}
 
     def close(self) -> None:
         """Close the connection."""
         self._pinned.close()
+
+
+def _due(row: Any) -> Due:
+    width = len(Event._fields)
+    endpoint_id, tenant, kind, url, attempt, now, *secrets = row[width:]
+    signing = tuple(SealedSecret(*each) for each in (secrets[:3], secrets[3:]) if each[2] is not None)
+    return Due(Event(*row[:width]), endpoint_id, tenant, kind, url, signing, attempt, now)
 
 
 def disable(transaction: sa.Connection, endpoint_id: UUID, reason: str) -> bool:

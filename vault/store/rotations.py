@@ -44,7 +44,8 @@ class PostgresRotations:
     def open_rotation(self, tenant: str, credential_id: UUID) -> RotationRow | None:
         """See ``RotationStore.open_rotation``."""
         mine = (_KEY.tenant == tenant, _KEY.credential_id == credential_id, _KEY.ended_at.is_(None))
-        return self._one(sa.select(*_COLUMNS).where(*mine).order_by(_KEY.begun_at.desc()).limit(1))
+        running = sa.or_(_KEY.step != "retire", _KEY.next_at > _now)
+        return self._one(sa.select(*_COLUMNS).where(*mine, running).order_by(_KEY.begun_at.desc()).limit(1))
 
     def end_overlaps(self, tenant: str, credential_id: UUID) -> None:
         """See ``RotationStore.end_overlaps``."""

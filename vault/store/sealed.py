@@ -13,7 +13,6 @@ from vault.store.tables import (
     connection,
     connection_metadata,
     credential_version,
-    endpoint,
     oauth_client,
     oauth_grant,
     revocation,
@@ -46,7 +45,6 @@ class Sealed(NamedTuple):
 
 _TOKENS = (("access_token", "access_envelope"), ("refresh_token", "refresh_envelope"))
 _SECRETS = (("client_secret", "secret_envelope"), ("other_client_secret", "other_envelope"))
-_SIGNING = (("endpoint_secret", "secret_envelope"), ("former_endpoint_secret", "former_envelope"))
 SEALED: Final = (
     Sealed(oauth_grant, _TOKENS, oauth_grant.c.version, oauth_grant.c.tenant, oauth_grant.c.connection_id),
     Sealed(
@@ -56,7 +54,6 @@ SEALED: Final = (
         connection.c.tenant,
         connection_metadata.c.connection_id,
     ),
-    Sealed(endpoint, _SIGNING, endpoint.c.version, endpoint.c.tenant, endpoint.c.id),
     Sealed(oauth_client, _SECRETS, oauth_client.c.version, sa.literal(SYSTEM), oauth_client.c.id),
     Sealed(
         credential_version,

@@ -33,6 +33,7 @@ from vault.queue import CeleryDoorbell
 from vault.services.access import Access
 from vault.services.audit_chain import AuditChaining
 from vault.services.audit_export import AuditExporting
+from vault.services.catalog import Catalog
 from vault.services.cleanup import Cleaning
 from vault.services.clients import Registering
 from vault.services.connect import Connecting
@@ -40,6 +41,7 @@ from vault.services.credentials import Keeping
 from vault.services.delivering import Delivering
 from vault.services.endpoints import Endpoints
 from vault.services.expiry import Expiring
+from vault.services.handing_over import HandingOver
 from vault.services.health import TOLERATED, HealthChecking
 from vault.services.migration import Migrating
 from vault.services.preflight import Preflight
@@ -58,8 +60,11 @@ from vault.store.connections import PostgresConnections
 from vault.store.credentials import PostgresCredentials
 from vault.store.endpoints import PostgresEndpoints
 from vault.store.engine import Database
+from vault.store.grant_ends import PostgresGrantEnds
+from vault.store.grant_views import PostgresGrantViews
 from vault.store.migration import PostgresMigration, RecentKeys
 from vault.store.outbox import PostgresOutbox
+from vault.store.policies import PostgresPolicies
 from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
 from vault.store.rights import Rights
@@ -139,8 +144,8 @@ class Wiring:
     def endpoints(self) -> Endpoints:
         """Looking after where events are sent."""
         return Endpoints(
-            PostgresEndpoints(self.database), self.keys.keyring, self._settings.insecure_hosts,
-            random=secrets.token_bytes, new_id=uuid.uuid4,
+            PostgresEndpoints(self.database), self._values, self._settings.insecure_hosts,
+            random=secrets.token_bytes, new_id=uuid.uuid4, now=self._credentials.now,
         )  # fmt: skip
 
     @cached_property
@@ -243,11 +248,28 @@ class Wiring:
     @cached_property
     def expiring(self) -> Expiring:
         """Telling of what ends."""
-        return Expiring(self._credentials, self._values, monotonic=monotonic)
+        return Expiring(
+            self._credentials, PostgresGrantEnds(self.database), PostgresPolicies(self.database), self._values,
+            monotonic=monotonic,
+        )  # fmt: skip
 
     def keeping(self, tenant: str) -> Keeping:
         """Credentials of one tenant that are no grant's."""
         return Keeping(tenant, self._credentials, self._values, new_id=uuid.uuid4)
+
+    def catalog(self, tenant: str) -> Catalog:
+        """Credentials of one tenant, of all kinds."""
+        return Catalog(
+            tenant, self._credentials, PostgresGrantViews(self.database), self._values, self.keys.keyring,
+            self._providers,
+        )  # fmt: skip
+
+    def handing_over(self, tenant: str) -> HandingOver:
+        """Grants that apps of one tenant got elsewhere."""
+        return HandingOver(
+            tenant, self._connections, self._providers, Sealer(self.keys.keyring, self._policy), self._policy,
+            new_id=uuid.uuid4, now=self._credentials.now,
+        )  # fmt: skip
 
     @cached_property
     def rotating(self) -> Rotating:

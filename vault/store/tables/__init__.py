@@ -7,12 +7,13 @@ due lies in the narrow ``schedule`` beside it.
 
 from vault.store.tables.audit import audit, audit_cursor, audit_head, audit_link, audit_start
 from vault.store.tables.base import NEVER_LEASED, SCHEMA, Xid8, metadata
-from vault.store.tables.credentials import credential, credential_rotation, credential_version
+from vault.store.tables.credentials import credential, credential_rotation, credential_version, policy_state
 from vault.store.tables.grants import (
     candidate,
     connect_attempt,
     connection,
     connection_metadata,
+    grant_end,
     oauth_client,
     oauth_grant,
     revocation,
@@ -43,6 +44,7 @@ __all__ = [
     "delivery",
     "endpoint",
     "event",
+    "grant_end",
     "health_sweep",
     "metadata",
     "migration_row",
@@ -50,6 +52,7 @@ __all__ = [
     "oauth_client",
     "oauth_grant",
     "open_audit",
+    "policy_state",
     "revocation",
     "schedule",
     "tally",

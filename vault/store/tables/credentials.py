@@ -50,6 +50,17 @@ credential = sa.Table(
     sa.Index("credential_purging", "purge_at", postgresql_where=sa.text("state = 'deleted'")),
 )
 
+policy_state = sa.Table(
+    "policy_state",
+    metadata,
+    sa.Column("singleton", sa.Boolean, primary_key=True, server_default=sa.text("true")),
+    blob("digest"),
+    sa.Column("place", UUID, nullable=True),
+    instant("begun_at", default=True),
+    sa.CheckConstraint("singleton", name="policy_state_singleton_check"),
+)
+"""By which policies credentials are dated, and up to which one; no place: all are."""
+
 credential_version = sa.Table(
     "credential_version",
     metadata,

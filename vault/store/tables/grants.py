@@ -22,6 +22,8 @@ connection = sa.Table(
     instant("connected_at", default=True),
     sa.Index("connection_by_owner", "tenant", "owner"),
     sa.Index("connection_by_tenant", "tenant", "id"),
+    sa.Index("connection_by_age", "tenant", "provider", "connected_at"),
+    sa.Index("connection_by_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
 )
 
 oauth_grant = sa.Table(
@@ -58,6 +60,18 @@ connection_metadata = sa.Table(
     instant("changed_at", default=True),
     sa.Index("connection_metadata_by_key", "data_key_id"),
 )
+
+grant_end = sa.Table(
+    "grant_end",
+    metadata,
+    connection_key(),
+    instant("ends_at"),
+    sa.Column("look_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("to_timestamp(0)")),
+    sa.Index("grant_end_ending", "ends_at"),
+    sa.Index("grant_end_looking", "look_at"),
+)
+"""Consents whose end is known. Triggers on ``oauth_grant`` note an end that is new or comes sooner; one that refreshes
+put off stays as it was last seen, so that they pay nothing for it."""
 
 schedule = sa.Table(
     "schedule",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from vault.store.tables.base import NEVER_LEASED, SCHEMA, blob, instant, metadata, text
+from vault.store.tables.base import NEVER_LEASED, SCHEMA, instant, metadata, text
 
 event = sa.Table(
     "event",
@@ -38,16 +38,10 @@ endpoint = sa.Table(
     sa.Column("types", sa.ARRAY(sa.Text), nullable=False),
     text("state"),
     text("reason", nullable=True),
-    sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("data_key_id", UUID, sa.ForeignKey(f"{SCHEMA}.data_key.id"), nullable=True),
-    blob("secret_envelope", nullable=True),
-    blob("former_envelope", nullable=True),
-    instant("former_until", nullable=True),
-    instant("rotated_at", default=True),
     instant("created_at", default=True),
     sa.Index("endpoint_by_tenant", "tenant", "id"),
-    sa.Index("endpoint_by_key", "data_key_id"),
 )
+"""What a webhook is signed with is the credential that has the endpoint's id."""
 
 delivery = sa.Table(
     "delivery",

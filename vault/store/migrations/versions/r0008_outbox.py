@@ -48,19 +48,11 @@ def upgrade() -> None:
         sa.Column("types", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("data_key_id", sa.UUID(), nullable=True),
-        sa.Column("secret_envelope", sa.LargeBinary(), nullable=True),
-        sa.Column("former_envelope", sa.LargeBinary(), nullable=True),
-        sa.Column("former_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("rotated_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
-        sa.ForeignKeyConstraint(["data_key_id"], ["evergrant.data_key.id"]),
         sa.PrimaryKeyConstraint("id"),
         schema="evergrant",
     )
     op.create_index("endpoint_by_tenant", "endpoint", ["tenant", "id"], schema="evergrant")
-    op.create_index("endpoint_by_key", "endpoint", ["data_key_id"], schema="evergrant")
     op.create_table(
         "delivery",
         sa.Column("event_id", sa.UUID(), nullable=False),
