@@ -75,6 +75,8 @@ class Place:
         self.session.execute("VACUUM ANALYZE")
         self.worker, self.vault = Maintenance.from_env(stage.environment), stage.vault()
         self.recount_s = _timed(self.worker.recount_statistics)
+        self.worker.expiry_scan(timedelta(0))
+        self.session.execute("UPDATE evergrant.policy_state SET place = NULL")  # dated by the policies there are
         self.session.execute(_PURGED.encode())
         self.database = Database(vault_settings.load(stage.environment).database_url)
         self.settling = PostgresSettling(self.database)
