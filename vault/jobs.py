@@ -90,7 +90,7 @@ class FoldStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """Remove what has had its day: connect attempts, candidates, revocations done, spool records."""
+    """Remove what has had its day: flows, candidates, deleted credentials, rotations, events, rows of the audit."""
 
     task: ClassVar[str] = "vault.cleanup"
     lane: ClassVar[str] = "maintenance"

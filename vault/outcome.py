@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from vault.model import Answer
+from vault.provider import TlsIdentity
 
 
 class TokenRequest(NamedTuple):
@@ -18,6 +19,7 @@ class TokenRequest(NamedTuple):
     deadline: timedelta
     send_within: timedelta
     """The body must not leave later than this after the start: the claim would not hold until the answer."""
+    identity: TlsIdentity | None = None
 
 
 class Exchange(NamedTuple):

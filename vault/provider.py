@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from vault.secret import Secret
 
@@ -52,6 +53,15 @@ def same_secrets(one: Client, other: Client | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsIdentity:
+    """A client certificate and its key, PEM, which show a provider who is asking (RFC 8705)."""
+
+    version: int
+    chain: Secret
+    key: Secret
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """One row of the registry. Durations are ``timedelta``; who we are there is filled in from settings and store."""
 
@@ -81,6 +91,10 @@ class Provider:
     kept_members: tuple[str, ...] = ()
     """Members of the token answer that become metadata of the connection (Salesforce's ``instance_url``)."""
     dead_grant_codes: tuple[str, ...] = ("invalid_grant",)
+    certificate: UUID | None = None
+    """The credential whose certificate every request to it is made with."""
+    identity: TlsIdentity | None = None
+    """That certificate; None: there is none, or it cannot be had now, and then nothing is asked."""
     max_in_flight: int = 512
     rate_per_second: float | None = None
     client: Client | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FilePath,
     PlainSerializer,
     ValidationError,
 )
@@ -84,6 +86,10 @@ def _encryption_key(key: Secret) -> Secret:
 
 def _alias(name: str, *others: str) -> Any:
     return AliasChoices(f"{PREFIX}{name}", *others)
+
+
+GATHERED = frozenset({"clients", "certificates"})
+"""Fields that are made of variables of their own, one for each provider."""
 
 
 class Settings(BaseModel):
@@ -210,6 +216,10 @@ class Settings(BaseModel):
     """Use prepared statements; off behind PgBouncer in transaction mode."""
     clients: Mapping[str, Client] = Field(default_factory=dict, exclude=True, repr=False)
     """Our registrations by provider, from ``VAULT_CLIENT_<PROVIDER>_ID``, ``_SECRET`` and ``_SECRET_FORMER``."""
+    certificates: Mapping[str, UUID] = Field(default_factory=dict, exclude=True)
+    """Credentials whose client certificates requests are made with, from ``VAULT_CLIENT_<PROVIDER>_CERTIFICATE``."""
+    ca_file: FilePath | None = None
+    """PEM file with the authorities that vouch for providers, instead of those the system trusts."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -261,10 +271,10 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     problems: list[str] = []
     values = _with_files(source, problems)
     unread = {problem.partition(": ")[0] for problem in problems}
-    clients = _clients(values, problems)
+    clients, certificates = _clients(values, problems)
     given = {name: value for name, value in _fields(values).items() if name not in overrides}
     try:
-        settings = Settings.model_validate({**given, "clients": clients, **overrides})
+        settings = Settings.model_validate({**given, "clients": clients, "certificates": certificates, **overrides})
     except ValidationError as error:
         problems.extend(_problem(dict(detail)) for detail in error.errors(include_input=False, include_url=False))
     if problems:
@@ -284,7 +294,7 @@ def _fields(values: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in Settings.model_fields:
         for name in environment_names(field):
-            if field != "clients" and name in values:
+            if field not in GATHERED and name in values:
                 found[field] = values[name]
                 break
     return found
@@ -317,16 +327,24 @@ def _with_files(environ: Mapping[str, str], problems: list[str]) -> dict[str, st
     return values
 
 
-_CLIENT = re.compile(rf"{PREFIX}CLIENT_(?P<provider>[A-Z0-9_]+)_(?P<part>ID|SECRET|SECRET_FORMER)")
+_CLIENT = re.compile(rf"{PREFIX}CLIENT_(?P<provider>[A-Z0-9_]+)_(?P<part>ID|SECRET|SECRET_FORMER|CERTIFICATE)")
 
 
-def _clients(values: Mapping[str, str], problems: list[str]) -> dict[str, Client]:
+def _clients(values: Mapping[str, str], problems: list[str]) -> tuple[dict[str, Client], dict[str, UUID]]:
     parts: dict[str, dict[str, str]] = {}
     for name, value in values.items():
         if match := _CLIENT.fullmatch(name):
             parts.setdefault(match["provider"].lower(), {})[match["part"]] = value
-    clients = {}
+    clients: dict[str, Client] = {}
+    certificates: dict[str, UUID] = {}
     for provider, given in parts.items():
+        if certificate := given.pop("CERTIFICATE", ""):
+            try:
+                certificates[provider] = UUID(certificate)
+            except ValueError:
+                problems.append(f"{PREFIX}CLIENT_{provider.upper()}_CERTIFICATE: must be the id of a credential")
+        if not given:
+            continue
         if not given.get("ID"):
             problems.append(f"{PREFIX}CLIENT_{provider.upper()}_ID: is required beside its SECRET")
             continue
@@ -334,4 +352,4 @@ def _clients(values: Mapping[str, str], problems: list[str]) -> dict[str, Client
         if former and not secret:
             problems.append(f"{PREFIX}CLIENT_{provider.upper()}_SECRET: is required beside SECRET_FORMER")
         clients[provider] = Client(given["ID"], secret, former)
-    return clients
+    return clients, certificates

@@ -366,6 +366,19 @@ def test_what_was_deleted_is_destroyed_when_it_cannot_be_brought_back(house: Hou
     assert value(vault, kept) == "two"
 
 
+def test_rotations_are_forgotten_when_they_have_been_over_for_long(house: House, vault: Vault) -> None:
+    done, open_ = vault.store_webhook_secret(), vault.store_webhook_secret()
+    for each, overlap in ((done, timedelta(0)), (open_, DAY)):
+        vault.rotate(each, overlap=overlap)
+    house.worker.rotate_credentials()
+    assert house.worker.cleanup()["rotations"] == 0
+    house.sql("UPDATE evergrant.credential_rotation SET ended_at = ended_at - interval '91 days'")
+    assert house.worker.cleanup(dry_run=True)["rotations"] == 1
+    assert house.worker.cleanup()["rotations"] == 1
+    [left] = house.sql("SELECT credential_id FROM evergrant.credential_rotation")
+    assert left["credential_id"] == open_
+
+
 # ------------------------------------------------------------------------------------------------------------- policies
 
 

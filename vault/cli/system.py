@@ -72,5 +72,5 @@ def metrics(output: Output, listen: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.pass_obj
 def cleanup(output: Output, *, dry_run: bool) -> None:
-    """Remove what has had its day."""
+    """Remove what has had its day: flows, deleted credentials, rotations, events, rows of the audit, as each may go."""
     output.facts(Maintenance.from_env().cleanup(dry_run=dry_run))

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import structlog
 
+from vault.engine.identities import Identities
 from vault.engine.registrations import opened, refusal
 from vault.errors import VaultError
 from vault.forks import in_children
@@ -22,7 +23,7 @@ from vault.keyring import Keyring
 from vault.metrics import client_secrets_refused
 from vault.oauth.providers import FileProviders
 from vault.ports import KnownClients, StoredClient
-from vault.provider import Client, Provider
+from vault.provider import Client, Provider, TlsIdentity
 from vault.secret import Secret
 
 log = structlog.get_logger(__name__)
@@ -53,9 +54,16 @@ class ClientRegistry:
     """
 
     def __init__(
-        self, files: FileProviders, store: KnownClients, keyring: Keyring, monotonic: Callable[[], float]
+        self,
+        files: FileProviders,
+        store: KnownClients,
+        keyring: Keyring,
+        identities: Identities,
+        monotonic: Callable[[], float],
     ) -> None:
         self._files, self._store, self._keyring, self._monotonic = files, store, keyring, monotonic
+        self._reader = identities
+        self._identities: dict[UUID, TlsIdentity] = {}
         self._stored: dict[UUID, _Stored] = {}
         self._rolls: dict[tuple[str, str], _Roll] = {}
         self._told: dict[str, str] = {}
@@ -104,9 +112,22 @@ class ClientRegistry:
             return
         self._tell("registrations", "")
         found = {row.id: self._current(row) for row in rows}
-        if found != self._stored:
-            self._stored = found
+        identities = {each: self._identity(each) for each in self._files.certificates}
+        held = {each: identity for each, identity in identities.items() if identity is not None}
+        if found != self._stored or held != self._identities:
+            self._stored, self._identities = found, held
             self._merge()
+
+    def _identity(self, certificate_id: UUID) -> TlsIdentity | None:
+        """Return a certificate as it is now; when it cannot be had, as it was before."""
+        known = self._identities.get(certificate_id)
+        try:
+            found = self._reader.read(certificate_id, known)
+        except VaultError as error:
+            self._tell(f"certificate {certificate_id}", type(error).__name__)
+            return known
+        self._tell(f"certificate {certificate_id}", "")
+        return found
 
     def _current(self, row: StoredClient) -> _Stored:
         """Return a registration as it stands now; when it cannot be opened, as it stood before."""
@@ -164,6 +185,12 @@ class ClientRegistry:
             if client is not None:
                 before = found.get(client.client_id)
                 found[client.client_id] = client if before is None else _both(before, client)
+        if provider.certificate is not None:
+            identity = self._identities.get(provider.certificate)
+            if identity is None:
+                every = frozenset(row.client_id for row, _ in stored) | found.keys()
+                return replace(provider, client=None, locked=every)
+            provider = replace(provider, identity=identity)
         as_each = [replace(provider, client=self._in_use(provider.name, client)) for client in found.values()]
         locked = frozenset(row.client_id for row, _ in stored) - found.keys()
         if not as_each:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
@@ -25,6 +26,7 @@ from requests_oauthlib import OAuth2Session
 from vault.errors import ConnectRefused
 from vault.model import Answer
 from vault.oauth import answers
+from vault.oauth.tls import PresentingAdapter
 from vault.oauth.transport import MAX_BODY
 from vault.outcome import Exchange, Misconfigured, Refreshed
 from vault.provider import Client, ClientAuth, Provider
@@ -56,8 +58,8 @@ def _unlogged() -> Iterator[None]:
 class RequestsCodeExchange:
     """``CodeExchange`` on requests-oauthlib."""
 
-    def __init__(self, insecure_hosts: Iterable[str] = ()) -> None:
-        self._insecure_hosts = frozenset(insecure_hosts)
+    def __init__(self, insecure_hosts: Iterable[str] = (), authorities: Path | None = None) -> None:
+        self._insecure_hosts, self._authorities = frozenset(insecure_hosts), authorities
         if self._insecure_hosts:
             # oauthlib knows only this switch for plain HTTP; which hosts may have it is checked in _checked.
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
@@ -83,6 +85,10 @@ class RequestsCodeExchange:
         session = OAuth2Session(client.client_id, redirect_uri=redirect_uri)
         session.trust_env = False
         session.stream = True
+        if self._authorities is not None:
+            session.verify = str(self._authorities)
+        if provider.identity is not None:
+            session.mount("https://", PresentingAdapter(provider.identity, self._authorities))
         session.hooks["response"].append(_listener(time.monotonic() + DEADLINE_S))
         try:
             with session, _unlogged():

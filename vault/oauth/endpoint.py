@@ -31,8 +31,9 @@ class OAuthEndpoint:
         if provider.scope_on_refresh and provider.scopes:
             body += "&" + urlencode({"scope": provider.scope_separator.join(provider.scopes)})
         return TokenRequest(
-            tag, provider.refresh_uri or provider.token_uri, headers, body.encode(), deadline, send_within
-        )
+            tag, provider.refresh_uri or provider.token_uri, headers, body.encode(), deadline, send_within,
+            provider.identity,
+        )  # fmt: skip
 
     def revoke_request(
         self, provider: Provider, token: Secret, tag: object, deadline: timedelta
@@ -42,7 +43,7 @@ class OAuthEndpoint:
             return None
         headers, suffix = self._authentication(provider)
         body = f"token={_quoted(token.reveal())}&token_type_hint=refresh_token{suffix}"
-        return TokenRequest(tag, provider.revoke_uri, headers, body.encode(), deadline, deadline)
+        return TokenRequest(tag, provider.revoke_uri, headers, body.encode(), deadline, deadline, provider.identity)
 
     def read(self, provider: Provider, exchange: Exchange) -> Outcome:
         """See ``TokenEndpoint.read``."""

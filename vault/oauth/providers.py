@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -43,19 +44,22 @@ class _Row(BaseModel):
     max_in_flight: int = Field(default=512, ge=1)
     rate_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
-    def provider(self, name: str, client: Client | None) -> Provider:
+    def provider(self, name: str, client: Client | None, certificate: UUID | None) -> Provider:
         """Turn the row into a provider; this is where seconds become durations."""
         values = self.model_dump()
         for field in ("replay_window", "default_life", "earliest_refresh", "grant_life"):
             seconds = values.pop(f"{field}_s")
             values[field] = None if seconds is None else timedelta(seconds=seconds)
-        return Provider(name=name, client=client, **values)
+        return Provider(name=name, client=client, certificate=certificate, **values)
 
 
 class FileProviders:
     """Providers from TOML files, with the registrations that the environment names."""
 
-    def __init__(self, files: Sequence[Path], clients: Mapping[str, Client]) -> None:
+    def __init__(
+        self, files: Sequence[Path], clients: Mapping[str, Client], certificates: Mapping[str, UUID] | None = None
+    ) -> None:
+        certificates = certificates or {}
         rows: dict[str, dict[str, Any]] = {}
         origins: dict[str, dict[str, Path]] = {}
         problems: list[str] = []
@@ -66,9 +70,14 @@ class FileProviders:
         self._providers = {}
         for name, fields in rows.items():
             if (row := _row(name, fields, origins[name], problems)) is not None:
-                self._providers[name] = row.provider(name, clients.get(name))
+                self._providers[name] = row.provider(name, clients.get(name), certificates.get(name))
         problems.extend(
             f"VAULT_CLIENT_{name.upper()}_ID names no known provider" for name in clients if name not in rows
+        )
+        problems.extend(
+            f"VAULT_CLIENT_{name.upper()}_CERTIFICATE names no known provider"
+            for name in certificates
+            if name not in rows
         )
         if problems:
             raise ConfigurationError(problems)
@@ -79,6 +88,11 @@ class FileProviders:
             return self._providers[name]
         except KeyError:
             raise UnknownProvider(name, tuple(self._providers)) from None
+
+    @property
+    def certificates(self) -> frozenset[UUID]:
+        """Credentials whose certificates requests are made with."""
+        return frozenset(each.certificate for each in self._providers.values() if each.certificate is not None)
 
     def every(self) -> Sequence[Provider]:
         """Return every provider, by name, with a registration of ours or without."""

@@ -14,11 +14,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pycurl
 
 from vault.outcome import Exchange, TokenRequest
+from vault.provider import TlsIdentity
 
 MAX_BODY = 64 * 1024
 """Bytes of an answer; a larger one is cut off and not read."""
@@ -63,7 +65,7 @@ class _Transfer:
         "unsent",
     )
 
-    def __init__(self, share: pycurl.CurlShare, monotonic: Callable[[], float]) -> None:
+    def __init__(self, share: pycurl.CurlShare, monotonic: Callable[[], float], authorities: Path | None) -> None:
         self.curl = curl = pycurl.Curl()
         self.monotonic = monotonic
         self.send_until = 0.0
@@ -81,6 +83,8 @@ class _Transfer:
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         curl.setopt(pycurl.MAXAGE_CONN, IDLE_LIFE_S)
         curl.setopt(pycurl.PROXY, "")
+        if authorities is not None:
+            curl.setopt(pycurl.CAINFO, str(authorities))
         curl.setopt(pycurl.READFUNCTION, self._read)
         curl.setopt(pycurl.WRITEFUNCTION, self._write)
 
@@ -111,7 +115,7 @@ class _Transfer:
         self.send_until = now + request.send_within.total_seconds()
         self.too_late = False
         alone = not request.body
-        wanted = (request.uri, request.headers, allow_http, seconds, alone)
+        wanted = (request.uri, request.headers, allow_http, seconds, alone, request.identity)
         if wanted != self.set_for:  # the next request mostly goes to the same client's endpoint
             curl.setopt(pycurl.URL, request.uri)
             curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | (pycurl.PROTO_HTTP if allow_http else 0))
@@ -119,7 +123,17 @@ class _Transfer:
             curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(seconds * 500)))
             curl.setopt(pycurl.FRESH_CONNECT, int(alone))
             curl.setopt(pycurl.FORBID_REUSE, int(alone))
+            self._present(request.identity)
             self.set_for = wanted
+
+    def _present(self, identity: TlsIdentity | None) -> None:
+        """Show a client certificate; libcurl keeps connections that were made with different ones apart."""
+        if identity is not None:
+            self.curl.setopt(pycurl.SSLCERT_BLOB, identity.chain.reveal().encode())
+            self.curl.setopt(pycurl.SSLKEY_BLOB, identity.key.reveal().encode())
+        elif self.set_for and self.set_for[-1] is not None:
+            self.curl.unsetopt(pycurl.SSLCERT_BLOB)
+            self.curl.unsetopt(pycurl.SSLKEY_BLOB)
 
     def ended(self) -> Exchange:
         """Tell how a completed transfer ended."""
@@ -147,8 +161,10 @@ class _Transfer:
 class CurlTransport:
     """``Transport`` on libcurl; belongs to one thread."""
 
-    def __init__(self, insecure_hosts: Iterable[str], monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(
+        self, insecure_hosts: Iterable[str], monotonic: Callable[[], float], authorities: Path | None = None
+    ) -> None:
+        self._monotonic, self._authorities = monotonic, authorities
         self._insecure_hosts = frozenset(insecure_hosts)
         self._http_allowed: dict[str, bool] = {}
         self._share = pycurl.CurlShare()
@@ -162,7 +178,7 @@ class CurlTransport:
 
     def start(self, request: TokenRequest) -> None:
         """See ``Transport.start``."""
-        transfer = self._idle.pop() if self._idle else _Transfer(self._share, self._monotonic)
+        transfer = self._idle.pop() if self._idle else _Transfer(self._share, self._monotonic, self._authorities)
         transfer.load(request, allow_http=self._allows_http(request.uri))
         self._busy[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)

@@ -12,10 +12,21 @@ from vault.claims import Revocation
 from vault.store.audit import audit_row
 from vault.store.credentials import destroy
 from vault.store.engine import Database
-from vault.store.tables import audit, candidate, connect_attempt, credential, oauth_grant, revocation
+from vault.store.tables import (
+    audit,
+    candidate,
+    connect_attempt,
+    credential,
+    credential_rotation,
+    oauth_grant,
+    revocation,
+)
 
 CANDIDATE_LIFE = timedelta(days=30)
 """A candidate is kept this long: it is only tried when the row's own refresh token has been rejected."""
+PURGED_AT_ONCE = 10_000
+ROTATION_LIFE = timedelta(days=90)
+"""What came of a rotation is known for this long; the audit knows it longer."""
 _now = sa.func.now()
 
 
@@ -57,6 +68,7 @@ class PostgresUpkeep:
         )
         outdated: dict[str, tuple[sa.Table, Any]] = {
             "connect_attempts": (connect_attempt, connect_attempt.c.expires_at <= _now),
+            "rotations": (credential_rotation, credential_rotation.c.ended_at < _now - ROTATION_LIFE),
             "candidates": (candidate, sa.or_(candidate.c.kept_at < _now - CANDIDATE_LIFE, over)),
         }
         removed = {}
@@ -76,4 +88,5 @@ def _purge(transaction: sa.Connection, *, dry_run: bool) -> int:
     over = (credential.c.state == "deleted", credential.c.purge_at <= _now)
     if dry_run:
         return transaction.scalar(sa.select(sa.func.count()).select_from(credential).where(*over)) or 0
-    return len(destroy(transaction, *over))
+    some = sa.select(credential.c.id).where(*over).order_by(credential.c.purge_at).limit(PURGED_AT_ONCE)
+    return len(destroy(transaction, credential.c.id.in_(some)))

@@ -15,6 +15,7 @@ import random
 import shutil
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGCONT, SIGINT, SIGQUIT, SIGSTOP, SIGTERM
@@ -36,7 +37,7 @@ PORTS: Final = range(20_000, 30_000)
 FAST: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-class EmbeddedServer:
+class EmbeddedServer(ABC):
     """What both servers can do. One object is one home and one address; its server may die and come back."""
 
     url: str
@@ -93,8 +94,8 @@ class EmbeddedServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _launch(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _launch(self) -> None: ...
 
     def _await(self, deadline: float, what: str) -> bool:
         """Sleep a little; False once the server has ended. Raises ``ServerError`` after the deadline."""

@@ -16,6 +16,7 @@ from threading import Lock
 from vault import policy
 from vault.credentials.rotators import Rotators
 from vault.credentials.rules import read_rules
+from vault.engine.identities import Identities
 from vault.engine.moving import Prover, Reader
 from vault.engine.sealing import Sealer
 from vault.engine.tools import Tools
@@ -85,18 +86,19 @@ class Wiring:
         self.database = Database(settings.database_url, prepared=settings.database_prepared)
         self.schema, self.rights = Schema(self.database), Rights(self.database)
         self.doorbell = CeleryDoorbell(settings.redis_url)
-        files = FileProviders([Path(file) for file in settings.providers], settings.clients)
+        files = FileProviders([Path(file) for file in settings.providers], settings.clients, settings.certificates)
         self._connections = PostgresConnections(self.database)
         self.keys, self._clients = KeyWiring(settings, self.database), PostgresClients(self.database)
-        self._providers = ClientRegistry(files, self._clients, self.keys.keyring, monotonic)
         self._credentials = PostgresCredentials(self.database)
         rules = read_rules([Path(file) for file in settings.policies])
         self._values = Values(self._credentials, self.keys.keyring, rules)
+        identities = Identities(settings.tenant, self._values)
+        self._providers = ClientRegistry(files, self._clients, self.keys.keyring, identities, monotonic)
         self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
         self._store = PostgresRefreshStore(self.database, quarantine_wait=self._policy.quarantine_wait)
-        self._exchange = RequestsCodeExchange(settings.insecure_hosts)
+        self._exchange = RequestsCodeExchange(settings.insecure_hosts, settings.ca_file)
         self._one_at_a_time = Lock()
         self._audit = PostgresAudit(self.database)
         self._statistics = PostgresStatistics(self.database, patience=TOLERATED)
@@ -110,11 +112,14 @@ class Wiring:
     @cached_property
     def _tools(self) -> Tools:
         return Tools(
-            store=self._store, transport=CurlTransport(self._settings.insecure_hosts, monotonic),
+            store=self._store, transport=self._transport(),
             endpoint=OAuthEndpoint(), spool=self._spool, gate=LocalGate(monotonic),
             sealer=Sealer(self.keys.keyring, self._policy),
             providers=self._providers, policy=self._policy, monotonic=monotonic, jitter=random.random,
         )  # fmt: skip
+
+    def _transport(self) -> CurlTransport:
+        return CurlTransport(self._settings.insecure_hosts, monotonic, self._settings.ca_file)
 
     @property
     def audit(self) -> AuditStore:
@@ -136,7 +141,7 @@ class Wiring:
         """Sending events; over a transport of its own, as what is in flight there is another's business."""
         settings = self._settings
         return Delivering(
-            self.outbox, CurlTransport(settings.insecure_hosts, monotonic), self.keys.keyring, installed,
+            self.outbox, self._transport(), self.keys.keyring, installed,
             deadline=timedelta(seconds=settings.request_deadline_s), monotonic=monotonic, jitter=random.random,
         )  # fmt: skip
 

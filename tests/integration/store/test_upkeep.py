@@ -57,9 +57,9 @@ def test_sweeping_removes_flows_and_candidates_that_have_had_their_day_and_nothi
     rows.sql("UPDATE evergrant.candidate SET kept_at = now() - interval '31 days' WHERE connection_id = %s", (old,))
     rows.sql("UPDATE evergrant.oauth_grant SET consent = 2 WHERE connection_id = %s", (outlived,))
     upkeep = PostgresUpkeep(rows.database)
-    due = {"connect_attempts": 1, "candidates": 2, "credentials": 0}
+    due = {"connect_attempts": 1, "rotations": 0, "candidates": 2, "credentials": 0}
     assert upkeep.sweep(dry_run=True) == due
     assert upkeep.sweep(dry_run=False) == due
-    assert upkeep.sweep(dry_run=False) == {"connect_attempts": 0, "candidates": 0, "credentials": 0}
+    assert upkeep.sweep(dry_run=False) == {"connect_attempts": 0, "rotations": 0, "candidates": 0, "credentials": 0}
     assert rows.connections.take_attempt(b"open") is not None
     assert [row["connection_id"] for row in rows.sql("SELECT connection_id FROM evergrant.candidate")] == [kept]

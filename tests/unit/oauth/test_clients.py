@@ -11,13 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.fake_keys import Rig
+from vault.engine.identities import Identities
 from vault.engine.registrations import sealed
 from vault.errors import StoreUnavailable, UnknownProvider, VaultError
 from vault.events import EventType, Fact
 from vault.oauth.clients import LOOK_EVERY, REFUSAL_LIFE, ClientRegistry
 from vault.oauth.providers import FileProviders
 from vault.ports import StoredClient
-from vault.provider import Client, Provider
+from vault.provider import Client, Provider, TlsIdentity
 from vault.secret import Secret
 
 MOMENT = timedelta(seconds=1)
@@ -44,6 +45,15 @@ class FakeStore:
         return list(self.rows)
 
 
+class NoCertificates(Identities):
+    """For registrations without any."""
+
+    def __init__(self) -> None: ...
+
+    def read(self, certificate_id: UUID, known: TlsIdentity | None) -> TlsIdentity:
+        raise AssertionError(certificate_id, known)
+
+
 class Scene:
     """A registry over fakes, and time."""
 
@@ -54,7 +64,7 @@ class Scene:
 
     def another_process(self) -> ClientRegistry:
         files = FileProviders([], self.environment)
-        return ClientRegistry(files, self.store, self.rig.another_process(), self.rig.clock)
+        return ClientRegistry(files, self.store, self.rig.another_process(), NoCertificates(), self.rig.clock)
 
     def keep(self, generation: int, client: Client, provider: str = "google") -> None:
         """Put a registration into the store, or new secrets into one that is there."""

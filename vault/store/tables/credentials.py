@@ -100,6 +100,7 @@ credential_rotation = sa.Table(
     instant("ended_at", nullable=True),
     sa.Index("credential_rotation_due", "next_at", postgresql_where=sa.text("ended_at IS NULL")),
     sa.Index("credential_rotation_of", "credential_id"),
+    sa.Index("credential_rotation_ended", "ended_at", postgresql_where=sa.text("ended_at IS NOT NULL")),
     sa.Index(
         "credential_rotation_making",
         "credential_id",

@@ -49,6 +49,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("singleton"),
         schema="evergrant",
     )
+    op.create_index(
+        "credential_rotation_ended", "credential_rotation", ["ended_at"], schema="evergrant",
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
+    )  # fmt: skip
     op.create_index("grant_end_ending", "grant_end", ["ends_at"], schema="evergrant")
     op.create_index("grant_end_looking", "grant_end", ["look_at"], schema="evergrant")
     op.create_index("connection_by_age", "connection", ["tenant", "provider", "connected_at"], schema="evergrant")
@@ -71,5 +75,6 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION evergrant.grant_end_note()")
     for index in ("connection_by_labels", "connection_by_age"):
         op.drop_index(index, "connection", schema="evergrant")
+    op.drop_index("credential_rotation_ended", "credential_rotation", schema="evergrant")
     for table in ("policy_state", "grant_end"):
         op.drop_table(table, schema="evergrant")
