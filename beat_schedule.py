@@ -13,7 +13,9 @@ from vault import (
     Cleanup,
     Deliver,
     ExpiryScan,
+    FoldStatistics,
     HealthCheck,
+    HealthCheckAll,
     Job,
     RefreshScan,
     Rewrap,
@@ -32,6 +34,8 @@ INTERVALS: dict[type[Job], str] = {
     RotateCredentials: "credential_interval_s",
     ExpiryScan: "expiry_interval_s",
     HealthCheck: "health_interval_s",
+    HealthCheckAll: "health_all_interval_s",
+    FoldStatistics: "statistics_interval_s",
     Cleanup: "cleanup_interval_s",
     AuditChain: "audit_interval_s",
 }

@@ -31,7 +31,7 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.keyring", "vault.legacy"),
     ("vault.envelope", "vault.cache"),
     ("vault.ports",),
-    ("vault.policy",),
+    ("vault.policy", "vault.standing"),
     ("vault.claims", "vault.outcome", "vault.settings"),
     ("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials", "vault.events"),
     ("vault.webhooks",),

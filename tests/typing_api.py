@@ -18,12 +18,14 @@ from vault import (
     Connection,
     ConnectRefused,
     HealthCheck,
+    HealthSummary,
     Job,
     KeyUnavailable,
     Maintenance,
     Migrate,
     Migration,
     MigrationSummary,
+    Need,
     ReconnectRequired,
     Refresh,
     RefreshPending,
@@ -34,6 +36,7 @@ from vault import (
     SchemaOutdated,
     Secret,
     Settings,
+    Statistics,
     Status,
     StoreUnavailable,
     Token,
@@ -130,6 +133,8 @@ def connect(vault: Vault) -> Connection:
     assert_type(vault.connection(str(connection_id)), Connection)
     vault.set_metadata(connection.id, {"region": "eu"})
     assert_type(vault.metadata(str(connection.id)), dict[str, str])
+    assert_type(vault.connection_health(connection.id).need, Need)
+    assert_type(vault.statistics(), Statistics)
     vault.disconnect(connection.id)
     return connection
 
@@ -154,6 +159,11 @@ def operate(maintenance: Maintenance) -> None:
     assert_type(maintenance.rotate_tenant_keys(timedelta(days=1)), int)
     assert_type(maintenance.rotate_data_keys(older_than=timedelta(days=1), progress=print), int)
     assert_type(maintenance.health_check().parts, Mapping[str, str])
+    assert_type(maintenance.health_check().status, str)
+    assert_type(maintenance.health_check_all("tenant", timedelta(seconds=1), anew=True), HealthSummary)
+    assert_type(maintenance.statistics(), Statistics)
+    assert_type(maintenance.statistics("tenant").by_kind, Mapping[str, int])
+    assert_type(maintenance.fold_statistics(), int)
     assert_type(maintenance.cleanup(dry_run=True), Mapping[str, int])
     planned = Migration.planned(columns={"owner": "id", "refresh_token": "rt"}, constants={"provider": "spotify"})
     assert_type(maintenance.migrate(planned, dry_run=True, progress=print), MigrationSummary)

@@ -49,7 +49,9 @@ from vault.jobs import (
     Cleanup,
     Deliver,
     ExpiryScan,
+    FoldStatistics,
     HealthCheck,
+    HealthCheckAll,
     Job,
     Migrate,
     Refresh,
@@ -62,7 +64,7 @@ from vault.jobs import (
 from vault.migration.plan import Migration
 from vault.migration.summary import MigrationSummary
 from vault.model import Connection, Credential, CredentialValue, CredentialVersion, Status, Token
-from vault.ports import OpenAudit, Retired, Shredded, TenantKek
+from vault.ports import Miscounted, OpenAudit, Retired, Shredded, TenantKek
 from vault.secret import Secret
 from vault.services.audit_export import AuditExport
 from vault.services.clients import RegisteredClient
@@ -71,6 +73,8 @@ from vault.services.delivering import DeliveryTally
 from vault.services.health import Health
 from vault.services.rotation import KeyCount
 from vault.settings import Settings
+from vault.standing.condition import ConnectionHealth, HealthSummary, Need
+from vault.standing.figures import Statistics
 from vault.webhooks import Style as WebhookStyle
 from vault.webhooks import sign as sign_webhook
 from vault.webhooks import verify as verify_webhook
@@ -94,6 +98,7 @@ __all__ = [
     "ConnectRefused",
     "ConnectStart",
     "Connection",
+    "ConnectionHealth",
     "Credential",
     "CredentialKind",
     "CredentialPolicy",
@@ -109,8 +114,11 @@ __all__ = [
     "Events",
     "ExpiryScan",
     "Finding",
+    "FoldStatistics",
     "Health",
     "HealthCheck",
+    "HealthCheckAll",
+    "HealthSummary",
     "InvalidCredential",
     "Job",
     "KeyCount",
@@ -122,6 +130,8 @@ __all__ = [
     "Migration",
     "MigrationBusy",
     "MigrationSummary",
+    "Miscounted",
+    "Need",
     "OAuthGrant",
     "OpenAudit",
     "Overdue",
@@ -147,6 +157,7 @@ __all__ = [
     "Shredded",
     "SignatureInvalid",
     "SourceUnavailable",
+    "Statistics",
     "Status",
     "StoreUnavailable",
     "Tally",

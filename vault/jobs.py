@@ -73,6 +73,22 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheckAll:
+    """Look at all connections and keep what was found."""
+
+    task: ClassVar[str] = "vault.health_check_all"
+    lane: ClassVar[str] = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class FoldStatistics:
+    """Add up what writers left behind for the counters."""
+
+    task: ClassVar[str] = "vault.statistics"
+    lane: ClassVar[str] = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
 class Cleanup:
     """Remove what has had its day: flows, candidates, deleted credentials, rotations, events, rows of the audit."""
 
@@ -114,6 +130,8 @@ Job = (
     | RotateCredentials
     | ExpiryScan
     | HealthCheck
+    | HealthCheckAll
+    | FoldStatistics
     | Cleanup
     | Migrate
     | AuditChain

@@ -34,6 +34,7 @@ from vault.errors import CannotOpen, KeyUnavailable
 from vault.forks import in_children
 from vault.metrics import key_cache, key_cache_size, keys_kept
 from vault.ports import Keks, KeyStore, Kms, TenantKeyRecord, WrappedKey
+from vault.standing.figures import CacheUse
 
 GRANT: Final = "grant"
 """Purpose of a data key that seals the values of one owner at one provider."""
@@ -92,11 +93,15 @@ class Keyring:
     def forget(self) -> None:
         """Let go of every key. A process that was just forked does this by itself."""
         self._lock = Lock()
-        self._hits = 0
+        self._hits = self._hits_told = self._misses = 0
         self._inquiries: OrderedDict[UUID | str, Inquiry[TenantKey]] = OrderedDict()
         self._data_keys: Cache[int, DataKey] = Cache(self._capacity, self._monotonic, uses=self._uses)
         self._current: Cache[tuple[str, str, str], UUID] = Cache(self._capacity, self._monotonic)
         self._fingerprint_keys: Cache[str, HMAC] = Cache(self._capacity, self._monotonic)
+
+    def use(self) -> CacheUse:
+        """Say what the cache of data keys has been good for."""
+        return CacheUse(self._hits_told + self._hits, self._misses, len(self._data_keys))
 
     # ------------------------------------------------------------------------------------------------ data keys
 
@@ -310,6 +315,7 @@ class Keyring:
 
     def _admit(self, record: DataKeyRecord) -> DataKey:
         _MISSES.inc()
+        self._misses += 1
         self._flush_hits()
         cache = self._data_keys  # taken before the KMS is asked: what forget() has emptied is not filled again
         key, ends = self._data_key(record)
@@ -359,6 +365,7 @@ class Keyring:
 
     def _flush_hits(self) -> None:
         hits, self._hits = self._hits, 0
+        self._hits_told += hits
         _HITS.inc(hits)
 
 

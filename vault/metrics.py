@@ -71,5 +71,23 @@ overdue_seconds: Final = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+audit_lag_seconds: Final = Gauge(
+    "evergrant_audit_lag_seconds",
+    "How long ago the oldest act was told that is not linked to its chain, at the last health check.",
+    multiprocess_mode="mostrecent",
+)
+
+workers_alive: Final = Gauge(
+    "evergrant_workers_alive",
+    "Workers that gave a sign of life, at the last health check.",
+    multiprocess_mode="mostrecent",
+)
+
+rotations_stuck: Final = Gauge(
+    "evergrant_rotations_stuck",
+    "Rotations of credentials that do not come on, at the last health check.",
+    multiprocess_mode="mostrecent",
+)
+
 doorbells: Final = Counter("evergrant_doorbells", "Messages to the workers, by what became of them.", ["outcome"])
 """outcome: sent, failed, dropped."""

@@ -202,6 +202,10 @@ class Settings(BaseModel):
     """Seconds between looks for credentials that end soon."""
     health_interval_s: Seconds = 60.0
     """Seconds between health checks."""
+    health_all_interval_s: Seconds = 86_400.0
+    """Seconds between looks at all connections."""
+    statistics_interval_s: Seconds = 60.0
+    """Seconds between additions to the counters; figures are exact at any time."""
     cleanup_interval_s: Seconds = Field(
         default=300.0, validation_alias=_alias("CLEANUP_INTERVAL_S", "TOKEN_CLEANUP_INTERVAL")
     )

@@ -2,7 +2,8 @@
 
 It rings when something is due. When what is due stays due although it rang — Redis away, a message lost, a pool that
 is stuck — it refreshes in a process of its own, so that no part of the queue can keep a token from being refreshed.
-It begins before the worker has reached Redis, and keeps one connection to PostgreSQL, which no child touches.
+It begins before the worker has reached Redis, and has connections to PostgreSQL of its own, which no child touches.
+Each beat is also a sign of life, in the database and beside the spool.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -47,6 +49,11 @@ class Pulse(threading.Thread):
             except Exception as error:  # noqa: BLE001  # the last one who looks must not be silenced by a defect
                 log.error("pulse.failed", error=type(error).__name__)  # a traceback shows locals
 
+        try:
+            self._maintenance.sign_off(self._sign.node)
+        except VaultError as error:  # then it counts as alive for a minute more
+            log.warning("pulse.not_signed_off", error=type(error).__name__)
+
     def beat(self) -> None:
         """Look once, and ring or help if something is due."""
         self._sign.alive()
@@ -64,6 +71,8 @@ class Pulse(threading.Thread):
         waiting = self._maintenance.undelivered()
         if self._events.look(time.monotonic(), waiting.rows, waiting.late.total_seconds()).ring:
             self._maintenance.ring(Deliver())
+        # Last, so that whatever is wrong with it keeps nothing from being refreshed.
+        self._maintenance.sign_of_life(self._sign.node, timedelta(seconds=self._sign.patience_s))
 
     def stop(self) -> None:
         """End; a helper at work may finish what is in flight."""

@@ -25,7 +25,9 @@ class Sign:
 
     def __init__(self, settings: Settings, node: str) -> None:
         self._file = settings.spool_path / "workers" / node
-        self._patience = 2 * settings.scan_interval_s + SILENCE_S
+        self.node = node
+        self.patience_s = 2 * settings.scan_interval_s + SILENCE_S
+        """After so long without a sign it counts as dead."""
 
     def say(self, state: str) -> None:
         """Write down a state; a disk that is full is no reason to stop working."""
@@ -49,7 +51,7 @@ class Sign:
     def is_live(self, now: float) -> bool:
         """Whether the file was renewed lately, by the wall clock."""
         try:
-            return now - self._file.stat().st_mtime < self._patience
+            return now - self._file.stat().st_mtime < self.patience_s
         except OSError:
             return False
 

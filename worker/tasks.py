@@ -9,7 +9,9 @@ from vault import (
     Cleanup,
     Deliver,
     ExpiryScan,
+    FoldStatistics,
     HealthCheck,
+    HealthCheckAll,
     Migrate,
     Refresh,
     RefreshScan,
@@ -79,10 +81,25 @@ def health_check() -> None:
     maintenance().health_check()
 
 
+@app.task(name=HealthCheckAll.task)
+def health_check_all() -> None:
+    """Look at connections for a while; with more left, ring again."""
+    if maintenance().health_check_slice():
+        maintenance().ring(HealthCheckAll())
+
+
+@app.task(name=FoldStatistics.task)
+def fold_statistics() -> None:
+    """Add up what writers left behind."""
+    maintenance().fold_statistics()
+
+
 @app.task(name=Cleanup.task)
 def cleanup() -> None:
-    """Remove what has had its day; and ring for migrations whose message was lost on its way."""
+    """Remove what has had its day; and ring for what was begun and whose message was lost on its way."""
     maintenance().cleanup()
+    if maintenance().unfinished_health_check():
+        maintenance().ring(HealthCheckAll())
     for name in maintenance().unfinished_migrations():
         maintenance().ring(Migrate(name))
 

@@ -11,7 +11,18 @@ import structlog
 from rich.console import Console
 
 from tests import benchmarks
-from tests.benchmarks import auditing, claiming, enqueueing, keys, migrating, reading, refreshing, report, sealing
+from tests.benchmarks import (
+    auditing,
+    claiming,
+    counting,
+    enqueueing,
+    keys,
+    migrating,
+    reading,
+    refreshing,
+    report,
+    sealing,
+)
 from tests.benchmarks.measure import Effort
 
 BENCHMARKS = {
@@ -20,6 +31,7 @@ BENCHMARKS = {
     "claim": claiming.run,
     "enqueue": enqueueing.run,
     "audit": auditing.run,
+    "statistics": counting.run,
     "migrate": migrating.run,
     "keys": keys.run,
     "engine": refreshing.run,

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -119,6 +120,9 @@ NEEDS_SETTINGS = [
     ("db", "upgrade"),
     ("check",),
     ("health",),
+    ("health", "--all"),
+    ("stats",),
+    ("stats", "--recount"),
     ("list",),
     ("show", str(UUID(int=1))),
     ("get", str(UUID(int=1))),
@@ -238,7 +242,8 @@ def test_an_id_of_no_connection(run: Run, command: str) -> None:
     assert result.stdout == ""
 
 
-def test_health_that_is_not_well_has_an_exit_code_of_its_own(run: Run, connected: UUID) -> None:
+def test_health_that_is_not_well_has_an_exit_code_of_its_own(run: Run, house: House) -> None:
+    house.worker.sign_of_life("a worker", timedelta(minutes=1))
     assert _document(run("--json", "health"))["healthy"] is True
     ill = run("--json", "health", VAULT_REDIS_URL=NOBODY_HERE)
     assert ill.exit_code == EXIT_DEGRADED
@@ -286,9 +291,11 @@ def test_a_token_is_printed_only_when_it_is_asked_for(run: Run, house: House, co
 
 def test_no_command_prints_anything_secret(run: Run, house: House, connected: UUID) -> None:
     keys = json.loads((house.home / "keyring.json").read_text())["keys"].values()
+    house.worker.sign_of_life("a worker", timedelta(minutes=5))
     said = ""
     for words in (
-        ("check",), ("health",), ("list",), ("show", connected), ("get", connected), ("refresh", connected),
+        ("check",), ("health",), ("health", connected), ("health", "--all"), ("stats",),
+        ("list",), ("show", connected), ("get", connected), ("refresh", connected),
         ("refresh", "--due"), ("rotate", "--older-than-days", 0), ("rewrap",), ("keys",), ("cleanup",),
         ("db", "upgrade"), ("keys", "verify"), ("kek", "list"), ("keyring", "list"),
     ):  # fmt: skip
@@ -369,6 +376,7 @@ def test_cleaning_up_counts_first_when_told_to(run: Run, house: House) -> None:
 
 def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, house: House, connected: UUID) -> None:
     with Receiver() as receiver:
+        house.worker.sign_of_life("a worker", timedelta(minutes=5))
         endpoint, _ = house.worker.events.add_endpoint("default", receiver.url("/"))
         ids = {"endpoint": endpoint, "event": house.worker.events.test(endpoint).event_id}
         ids |= {name: house.vault.store_secret("anything") for name in ("credential", "put")}

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Concatenate, ParamSpec
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from vault.spool import FileSpool
 from vault.store.audit_chain import PostgresAudit
 from vault.store.engine import Database
 from vault.store.rotations import PostgresRotations
+from vault.store.tallies import PostgresStatistics
 
 KILLED = -signal.SIGKILL
 _processes = multiprocessing.get_context("forkserver")
@@ -119,6 +121,23 @@ def chain_in_small_steps(environment: Mapping[str, str]) -> None:
     store = PostgresAudit(database)
     while True:
         store.chain(3)
+
+
+def fold_and_die(environment: Mapping[str, str], when: str) -> None:
+    """Add up differences, and die before or after that is committed."""
+    database = Database(Secret(environment["VAULT_DATABASE_URL"]))
+    with database.connect(autocommit=False) as session:
+        assert session.execute("SELECT folded FROM evergrant.tally_fold(1000)").fetchone() != (0,)
+        if when == "before":
+            _die()
+    _die()
+
+
+def fold_in_small_steps(environment: Mapping[str, str]) -> None:
+    """Add up differences a few at a time, without end; somebody must end this one."""
+    store = PostgresStatistics(Database(Secret(environment["VAULT_DATABASE_URL"])), patience=timedelta(0))
+    while True:
+        store.fold(3)
 
 
 def _scan(environment: Mapping[str, str]) -> None:

@@ -184,6 +184,7 @@ def test_redis_away_costs_nobody_anything_but_is_seen(calm_house: House) -> None
     assert vault.get(each)
     worker = calm_house.another_worker(redis_url=NOBODY_HERE)
     assert worker.refresh_scan().refreshed == 1, "the row said so, not the message"
+    worker.sign_of_life("another worker", timedelta(minutes=1))
     health = worker.health_check()
     assert not health.healthy
     assert "VAULT_REDIS_URL" in health.parts["redis"]
@@ -192,6 +193,7 @@ def test_redis_away_costs_nobody_anything_but_is_seen(calm_house: House) -> None
 
 def test_all_is_well(calm_house: House) -> None:
     calm_house.connect()
+    calm_house.worker.sign_of_life("another worker", timedelta(minutes=1))
     health = calm_house.worker.health_check()
     assert health.healthy, health.parts
 

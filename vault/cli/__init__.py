@@ -13,9 +13,9 @@ import click
 import structlog
 
 from vault import ConfigurationError, VaultError
-from vault.cli import audit, clients, connections, credentials, events, keys, migration, storing, system
+from vault.cli import audit, clients, connections, credentials, events, keys, migration, standing, storing, system
 from vault.cli.output import Output
-from vault.cli.system import EXIT_DEGRADED
+from vault.cli.standing import EXIT_DEGRADED
 
 __all__ = ["EXIT_DEGRADED", "EXIT_FAILED", "EXIT_USAGE", "main"]
 
@@ -61,6 +61,7 @@ for command in (
     events.event, events.endpoint,
     keys.rotate, keys.rewrap, keys.keys, keys.kek, keys.keyring,
     migration.migrate, audit.audit,
-    system.db, system.check, system.health, system.metrics, system.cleanup,
+    standing.stats, standing.health,
+    system.db, system.check, system.metrics, system.cleanup,
 ):  # fmt: skip
     main.add_command(command)

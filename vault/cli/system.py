@@ -11,7 +11,6 @@ import click
 from vault import Maintenance, metrics_text, serve_metrics
 from vault.cli.output import Output
 
-EXIT_DEGRADED = 3
 PARTS = ("worker", "web", "auditor")
 
 
@@ -67,16 +66,6 @@ def metrics(output: Output, listen: str | None) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         thread.join()
     server.shutdown()
-
-
-@click.command()
-@click.pass_obj
-def health(output: Output) -> None:
-    """Look at every part of the running system; exit code 3 when something is not well."""
-    found = Maintenance.from_env().health_check()
-    output.facts({"healthy": found.healthy, **found.parts})
-    if not found.healthy:
-        sys.exit(EXIT_DEGRADED)
 
 
 @click.command()

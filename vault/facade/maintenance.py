@@ -19,11 +19,11 @@ from vault.facade.clients import Clients
 from vault.facade.events import Events
 from vault.facade.ids import read_id
 from vault.facade.keys import Keys
+from vault.facade.standing import StandingWork
 from vault.jobs import Job, Migrate, Refresh
 from vault.migration.plan import Migration, configured
 from vault.migration.summary import MigrationSummary
 from vault.services.delivering import DeliveryTally
-from vault.services.health import Health
 from vault.services.migration import BATCH, Order
 from vault.settings import Settings
 from vault.wiring import Wiring
@@ -40,7 +40,7 @@ MIGRATION_BATCH = 100
 def _tell_nobody(_: object) -> None: ...
 
 
-class Maintenance:
+class Maintenance(StandingWork):
     """What workers do, each also at an operator's word. One per process; for one thread at a time."""
 
     def __init__(self, settings: Settings) -> None:
@@ -137,10 +137,6 @@ class Maintenance:
     def undelivered(self) -> Overdue:
         """What is to be sent by now and in nobody's hands; ``rows`` counts new events, and endpoints."""
         return self._wiring.outbox.overdue()
-
-    def health_check(self) -> Health:
-        """Look at every part."""
-        return self._wiring.health.check()
 
     def cleanup(self, *, dry_run: bool = False) -> Mapping[str, int]:
         """Remove what has had its day, or count it."""

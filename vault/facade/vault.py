@@ -11,6 +11,7 @@ from vault import settings as settings_module
 from vault.errors import TokenUnavailable
 from vault.facade.credentials import CredentialCalls
 from vault.facade.ids import read_id
+from vault.facade.standing import StandingCalls
 from vault.jobs import Refresh
 from vault.model import Connection, Token, checked_tenant
 from vault.services.access import MIN_TTL
@@ -19,7 +20,7 @@ from vault.settings import Settings
 from vault.wiring import Wiring
 
 
-class Vault(CredentialCalls):
+class Vault(CredentialCalls, StandingCalls):
     """Tokens of connected accounts, for web apps. One per process; thread-safe; the first call connects, not this."""
 
     def __init__(self, settings: Settings) -> None:

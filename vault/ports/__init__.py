@@ -33,6 +33,7 @@ from vault.ports.rotation import (
     TenantKeyRotationStore,
 )
 from vault.ports.rotations import RotationRow, RotationStore
+from vault.ports.standing import ConditionStore, Miscounted, SignStore, StatisticsStore, Sweep
 from vault.ports.upkeep import CleanupStore, RevocationStore
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "CleanupStore",
     "ClientStore",
     "CodeExchange",
+    "ConditionStore",
     "ConnectAttempt",
     "ConnectionStore",
     "CredentialStore",
@@ -66,6 +68,7 @@ __all__ = [
     "Look",
     "MigrationRuns",
     "MigrationStore",
+    "Miscounted",
     "Moved",
     "NewGrant",
     "OpenAudit",
@@ -86,12 +89,15 @@ __all__ = [
     "SealedValue",
     "SealedVersion",
     "Shredded",
+    "SignStore",
     "Source",
     "SourceRow",
     "Spool",
+    "StatisticsStore",
     "StoredClient",
     "StoredCount",
     "StoredGrant",
+    "Sweep",
     "TenantKek",
     "TenantKeks",
     "TenantKeyRecord",

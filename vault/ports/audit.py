@@ -41,6 +41,9 @@ class AuditStore(Protocol):
     def chain(self, batch: int) -> tuple[int, bool]:
         """Link at most ``batch`` rows, in one transaction; returns how many, and whether there may be more."""
 
+    def lag(self) -> timedelta:
+        """Read how long ago the oldest row was told that is not linked; zero: all are."""
+
     def forget(self, keep: timedelta, batch: int) -> tuple[int, bool]:
         """Remove the beginnings of chains past their time, from the ``batch`` oldest rows; returns as ``chain``."""
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from vault.claims import Overdue
 from vault.errors import VaultError
-from vault.metrics import overdue_seconds
+from vault.metrics import audit_lag_seconds, overdue_seconds, rotations_stuck, workers_alive
+from vault.ports import SignStore
 
 OK = "ok"
 TOLERATED = timedelta(seconds=60)
 """A refresh may be due for this long before the system counts as unwell."""
+AUDIT_TOLERATED: Final = timedelta(minutes=10)
+"""So old may an act be that is not linked, if linking is not meant to be rarer; a long transaction delays it."""
+ROTATION_TOLERATED: Final = timedelta(minutes=10)
+ROTATION_TRIES: Final = 5
+"""Of one step, before somebody should look at it; it goes on being tried."""
 
 
 class Health(NamedTuple):
@@ -20,7 +26,19 @@ class Health(NamedTuple):
 
     healthy: bool
     parts: Mapping[str, str]
+    """Of each ``ok``, or what is wrong with it in words."""
     checked_at: datetime
+    lag: float = 0.0
+    """Seconds for which the oldest refresh has been due and in nobody's hands."""
+    audit_lag: float = 0.0
+    """Seconds since the oldest act was told that is not linked to its chain."""
+    workers: tuple[str, ...] = ()
+    """Those that are alive, by name."""
+
+    @property
+    def status(self) -> str:
+        """``healthy`` or ``degraded``."""
+        return "healthy" if self.healthy else "degraded"
 
 
 class HealthChecking:
@@ -29,18 +47,24 @@ class HealthChecking:
     def __init__(
         self,
         probes: Mapping[str, Callable[[], str | None]],
+        *,
         overdue: Callable[[], Overdue],
+        audit_lag: Callable[[], timedelta],
+        audit_interval: timedelta,
+        signs: SignStore,
         clock: Callable[[], datetime],
     ) -> None:
-        self._probes = probes
-        self._overdue = overdue
-        self._clock = clock
+        self._probes, self._overdue, self._signs, self._clock = probes, overdue, signs, clock
+        self._audit_lag, self._audit_patience = audit_lag, max(AUDIT_TOLERATED, 3 * audit_interval)
 
     def check(self) -> Health:
         """Try every part; a part in trouble is told in words, never with a secret."""
         parts = {name: self._try(probe) for name, probe in self._probes.items()}
-        parts["refreshes"] = self._try(self._punctual)
-        return Health(all(found == OK for found in parts.values()), parts, self._clock())
+        look = _Look(self._signs, self._overdue, self._audit_lag, self._audit_patience)
+        for name in ("workers", "refreshes", "rotations", "audit"):
+            parts[name] = self._try(getattr(look, name))
+        healthy = all(found == OK for found in parts.values())
+        return Health(healthy, parts, self._clock(), look.lag, look.behind, tuple(look.alive))
 
     def _try(self, probe: Callable[[], str | None]) -> str:
         try:
@@ -50,10 +74,46 @@ class HealthChecking:
         except OSError as error:
             return f"{type(error).__name__}: {error.strerror}"
 
-    def _punctual(self) -> str | None:
+
+class _Look:
+    """What takes a number with it, beside the words."""
+
+    def __init__(
+        self, signs: SignStore, overdue: Callable[[], Overdue], lag: Callable[[], timedelta], patience: timedelta
+    ) -> None:
+        self._signs, self._overdue, self._lag, self._patience = signs, overdue, lag, patience
+        self.lag = self.behind = 0.0
+        self.alive: Sequence[str] = ()
+
+    def workers(self) -> str | None:
+        """Say that nobody is there."""
+        self.alive = self._signs.alive()
+        workers_alive.set(len(self.alive))
+        return None if self.alive else "no worker has given a sign of life: start one with celery -A worker worker"
+
+    def refreshes(self) -> str | None:
+        """Say that they are late."""
         overdue = self._overdue()
-        late = overdue.late.total_seconds()
-        overdue_seconds.set(late)
+        self.lag = overdue.late.total_seconds()
+        overdue_seconds.set(self.lag)
         if overdue.late <= TOLERATED:
             return None
-        return f"{overdue.rows} refreshes are due, the oldest for {late:.0f} s: are workers running?"
+        return f"{overdue.rows} refreshes are due, the oldest for {self.lag:.0f} s: are workers running?"
+
+    def rotations(self) -> str | None:
+        """Say that some do not move."""
+        number, longest = self._signs.stuck_rotations(ROTATION_TOLERATED, ROTATION_TRIES)
+        rotations_stuck.set(number)
+        if not number:
+            return None
+        due = f", one is due for {longest.total_seconds():.0f} s" if longest > ROTATION_TOLERATED else ""
+        return f"{number} rotations of credentials do not come on{due}: evergrant audit tail says what was tried"
+
+    def audit(self) -> str | None:
+        """Say that chains lag behind."""
+        lag = self._lag()
+        self.behind = lag.total_seconds()
+        audit_lag_seconds.set(self.behind)
+        if lag <= self._patience:
+            return None
+        return f"the oldest act that is not linked was told {self.behind:.0f} s ago: is a transaction open for long?"

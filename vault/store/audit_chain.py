@@ -40,6 +40,15 @@ _LINKLESS = f"""
 SELECT * FROM ({_ENDS}) AS e WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
    AND NOT EXISTS (SELECT FROM evergrant.audit_link l WHERE l.tenant = e.tenant)
 """
+_LAG = """
+SELECT clock_timestamp() - a.at
+  FROM (SELECT xid, id, place IS NOT DISTINCT FROM evergrant.audit_place() AS here FROM evergrant.audit_cursor) AS c
+ CROSS JOIN LATERAL (
+       SELECT r.at FROM evergrant.audit r
+        WHERE (r.xid, r.id) > (CASE WHEN c.here THEN c.xid ELSE '0' END, CASE WHEN c.here THEN c.id ELSE 0 END)
+        ORDER BY r.xid, r.id LIMIT 1) AS a
+"""
+"""Whoever has just restored the database elsewhere has linked nothing there yet."""
 _LAST_OF = "SELECT id FROM evergrant.audit WHERE id > %s ORDER BY id OFFSET %s LIMIT 1"
 _UNLINKED = f"""
 SELECT {_ROW}, c.here AND (a.xid, a.id) <= (c.xid, c.id), c.here AND a.xid >= pg_snapshot_xmax(pg_current_snapshot())
@@ -93,6 +102,11 @@ class PostgresAudit:
         """See ``AuditStore.chain``."""
         [(linked, more)] = self._read("SELECT linked, more FROM evergrant.audit_chain(%s)", (batch,))
         return linked, more
+
+    def lag(self) -> timedelta:
+        """See ``AuditStore.lag``."""
+        rows = self._read(_LAG)
+        return rows[0][0] if rows else timedelta(0)
 
     def forget(self, keep: timedelta, batch: int) -> tuple[int, bool]:
         """See ``AuditStore.forget``."""

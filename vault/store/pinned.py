@@ -9,15 +9,20 @@ from typing import Any
 
 import psycopg
 
+from vault.forks import in_children
 from vault.store.engine import Database
 
 
 class PinnedConnection:
-    """A lazily opened autocommit connection; one thread has it at a time, the others wait."""
+    """A lazily opened autocommit connection; one thread has it at a time, the others wait. A child opens its own."""
 
     def __init__(self, database: Database, options: str = "") -> None:
         self._database = database
         self._options = options
+        self._begin_anew()
+        in_children(self._begin_anew)
+
+    def _begin_anew(self) -> None:
         self._connection: psycopg.Connection[Any] | None = None
         self._turn = Lock()
 

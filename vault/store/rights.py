@@ -15,19 +15,23 @@ from vault.store.tables import SCHEMA, metadata
 _CHAIN = ("audit_link", "audit_head", "audit_start", "audit_cursor")
 _TOLD = ("tenant", "event", "connection_id", "detail")
 """What a process says of an act. Its number, its instant and its transaction are the database's to say."""
-_OTHERS = tuple(sorted(table.name for table in metadata.tables.values() if table.name not in ("audit", *_CHAIN)))
+_COUNTERS = ("tally", "tally_change")
+"""What is in them is the triggers' to say."""
+_CLOSED = {"audit", *_CHAIN, *_COUNTERS}
+_OTHERS = tuple(sorted(table.name for table in metadata.tables.values() if table.name not in _CLOSED))
 
 _CHANGE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _READ_AUDIT: Mapping[str, tuple[str, ...]] = dict.fromkeys(("audit", *_CHAIN, "schema_revision"), ("SELECT",))
+_READ_COUNTERS: Mapping[str, tuple[str, ...]] = dict.fromkeys(_COUNTERS, ("SELECT",))
 _TABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "worker": {**_READ_AUDIT, **dict.fromkeys(_OTHERS, _CHANGE)},
-    "web": {**_READ_AUDIT, **dict.fromkeys(_OTHERS, _CHANGE)},  # for now: it will be less
+    "worker": {**_READ_AUDIT, **_READ_COUNTERS, **dict.fromkeys(_OTHERS, _CHANGE)},
+    "web": {**_READ_AUDIT, **_READ_COUNTERS, **dict.fromkeys(_OTHERS, _CHANGE)},  # for now: it will be less
     "auditor": _READ_AUDIT,
 }
 """For each kind of process what it may do with which table."""
 _TELLS = frozenset({"worker", "web"})
 _FUNCTIONS: Mapping[str, tuple[str, ...]] = {
-    "worker": ("audit_chain(integer)", "audit_forget(interval, integer)"),
+    "worker": ("audit_chain(integer)", "audit_forget(interval, integer)", "tally_fold(integer)", "tally_recount()"),
 }
 PARTS: Final = tuple(_TABLES)
 

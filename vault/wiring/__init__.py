@@ -46,18 +46,20 @@ from vault.services.delivering import Delivering
 from vault.services.endpoints import Endpoints
 from vault.services.expiry import Expiring
 from vault.services.handing_over import HandingOver
-from vault.services.health import HealthChecking
+from vault.services.health import TOLERATED, HealthChecking
 from vault.services.migration import Migrating
 from vault.services.preflight import Preflight
 from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
 from vault.services.rotating import Rotating
+from vault.services.standing import Counting, Inspecting
 from vault.services.strings import Strings
 from vault.settings import Settings
 from vault.sources import open_source
 from vault.spool import FileSpool
 from vault.store.audit_chain import PostgresAudit
 from vault.store.clients import PostgresClients
+from vault.store.conditions import PostgresConditions
 from vault.store.connections import PostgresConnections
 from vault.store.credentials import PostgresCredentials
 from vault.store.endpoints import PostgresEndpoints
@@ -72,6 +74,8 @@ from vault.store.refreshing import PostgresRefreshStore
 from vault.store.rights import Rights
 from vault.store.rotations import PostgresRotations
 from vault.store.schema import Schema
+from vault.store.signs import PostgresSigns
+from vault.store.tallies import PostgresStatistics
 from vault.store.upkeep import PostgresUpkeep
 from vault.wiring.authority import TenantAuthority
 from vault.wiring.clock import monotonic
@@ -102,6 +106,8 @@ class Wiring:
         self._exchange = RequestsCodeExchange(settings.insecure_hosts, settings.ca_file)
         self._one_at_a_time = Lock()
         self._audit = PostgresAudit(self.database)
+        self._statistics = PostgresStatistics(self.database, patience=TOLERATED)
+        self._conditions = PostgresConditions(self.database)
         self.audit_chaining = AuditChaining(self._audit, monotonic=monotonic)
         self.audit_exporting = AuditExporting(self._audit)
         self.outbox = PostgresOutbox(self.database, timedelta(days=settings.events_retention_days))
@@ -199,7 +205,26 @@ class Wiring:
             "kms": lambda: self.keys.keyring.check(self._settings.tenant),
             "spool": self._spool.check, "events": self.delivering.overdue,
         }  # fmt: skip
-        return HealthChecking(probes, self.refreshing.overdue, lambda: datetime.now(UTC))
+        return HealthChecking(
+            probes, overdue=self.refreshing.overdue, audit_lag=self._audit.lag,
+            audit_interval=timedelta(seconds=self._settings.audit_interval_s), signs=self.signs,
+            clock=lambda: datetime.now(UTC),
+        )  # fmt: skip
+
+    @cached_property
+    def signs(self) -> PostgresSigns:
+        """Signs of life of workers."""
+        return PostgresSigns(self.database)
+
+    @cached_property
+    def counting(self) -> Counting:
+        """Everything in numbers."""
+        return Counting(self._statistics, self._conditions, self.keys.keyring.use)
+
+    @cached_property
+    def inspecting(self) -> Inspecting:
+        """Looking at connections."""
+        return Inspecting(self._conditions, patience=TOLERATED, monotonic=monotonic)
 
     @cached_property
     def preflight(self) -> Preflight:
@@ -277,6 +302,8 @@ class Wiring:
         """Let go of connections and files."""
         self._store.close()
         self._audit.close()
+        self._statistics.close()
+        self._conditions.close()
         self.outbox.close()
         self._spool.release()
         self.database.dispose()

@@ -22,6 +22,7 @@ from vault import (
     AuditChain,
     Deliver,
     DeliveryTally,
+    HealthCheckAll,
     Job,
     Migrate,
     RefreshScan,
@@ -144,6 +145,9 @@ class _Migrating:
 
     def cleanup(self) -> None: ...
 
+    def unfinished_health_check(self) -> bool:
+        return False
+
     def ring(self, job: Job) -> None:
         self.rung.append(job)
 
@@ -158,6 +162,31 @@ def test_a_migration_rings_again_until_it_is_done_and_clean_up_rings_for_it_when
     assert found.rung == rung
     tasks.cleanup()
     assert found.rung == rung * 2
+
+
+class _Looking(_Migrating):
+    """A ``Maintenance`` with connections that were not looked at."""
+
+    def unfinished_migrations(self) -> list[str]:
+        return []
+
+    def health_check_slice(self) -> bool:
+        return self.more
+
+    def unfinished_health_check(self) -> bool:
+        return self.more
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_look_at_all_connections_rings_again_until_it_is_done_and_clean_up_rings_for_it_when_that_was_lost(
+    monkeypatch: pytest.MonkeyPatch, more: bool
+) -> None:
+    found = _Looking(more=more)
+    monkeypatch.setattr(tasks, "maintenance", lambda: found)
+    tasks.health_check_all()
+    assert found.rung == [HealthCheckAll()] * more
+    tasks.cleanup()
+    assert found.rung == [HealthCheckAll()] * more * 2
 
 
 class _Chaining:

@@ -22,6 +22,7 @@ from vault.store.tables.grants import (
 from vault.store.tables.keys import data_key, open_audit, tenant_kek, tenant_key
 from vault.store.tables.migrations import migration_row, migration_run
 from vault.store.tables.outbox import delivery, endpoint, event
+from vault.store.tables.standing import health_sweep, tally, tally_change, worker_sign
 
 __all__ = [
     "NEVER_LEASED",
@@ -44,6 +45,7 @@ __all__ = [
     "endpoint",
     "event",
     "grant_end",
+    "health_sweep",
     "metadata",
     "migration_row",
     "migration_run",
@@ -53,6 +55,9 @@ __all__ = [
     "policy_state",
     "revocation",
     "schedule",
+    "tally",
+    "tally_change",
     "tenant_kek",
     "tenant_key",
+    "worker_sign",
 ]

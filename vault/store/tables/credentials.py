@@ -38,6 +38,14 @@ credential = sa.Table(
     sa.Index("credential_expiring", "expires_at", postgresql_where=sa.text("state = 'active'")),
     sa.Index("credential_aged", "rotate_at", postgresql_where=sa.text("state = 'active'")),
     sa.Index("credential_rotating", "rotate_at", postgresql_where=sa.text("state = 'active' AND rotator <> ''")),
+    sa.Index(
+        *("credential_expiring_of", "tenant", "expires_at"),
+        postgresql_where=sa.text("state = 'active' AND expires_at IS NOT NULL"),
+    ),
+    sa.Index(
+        *("credential_aged_of", "tenant", "rotate_at"),
+        postgresql_where=sa.text("state = 'active' AND rotate_at IS NOT NULL"),
+    ),
     sa.Index("credential_warning", "warn_at", postgresql_where=sa.text("state = 'active'")),
     sa.Index("credential_purging", "purge_at", postgresql_where=sa.text("state = 'deleted'")),
 )

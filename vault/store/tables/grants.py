@@ -88,6 +88,7 @@ schedule = sa.Table(
     instant("intent_at", nullable=True),
     sa.Index("schedule_due", "client", "urgent", "next_at"),
     sa.Index("schedule_suspect", "next_at", postgresql_where=sa.text("attempt >= 1")),
+    sa.Index("schedule_failing", "next_at", postgresql_where=sa.text("failures > 0 AND next_at IS NOT NULL")),
     postgresql_with={"fillfactor": "70"},
 )
 
