@@ -8,6 +8,11 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
+class _Plain:
+    """A job that needs no words; one dataclass for all of them, as each costs half a millisecond at import."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refresh:
     """Refresh this connection now, ahead of everything that is merely due."""
 
@@ -16,82 +21,82 @@ class Refresh:
     connection_id: UUID | str
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshScan:
+class RefreshScan(_Plain):
     """Refresh whatever is due."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.refresh_scan"
     lane: ClassVar[str] = "refresh"
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrap:
+class Rewrap(_Plain):
     """Wrap every tenant key under the KEK that is configured now."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.rewrap"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class RotateDataKeys:
+class RotateDataKeys(_Plain):
     """Replace data keys past their age and re-seal what stands under replaced ones."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.rotate_data_keys"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class RotateTenantKeys:
+class RotateTenantKeys(_Plain):
     """Replace tenant keys past their age and rewrap the data keys under replaced ones."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.rotate_tenant_keys"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class RotateCredentials:
+class RotateCredentials(_Plain):
     """Begin the rotations that are due, and go on with those that are begun."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.rotate_credentials"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class ExpiryScan:
+class ExpiryScan(_Plain):
     """Tell of what ends soon, and of what has ended."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.expiry_scan"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
+class HealthCheck(_Plain):
     """Look at every part of the system and record what was found."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.health_check"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCheckAll:
+class HealthCheckAll(_Plain):
     """Look at all connections and keep what was found."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.health_check_all"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class FoldStatistics:
+class FoldStatistics(_Plain):
     """Add up what writers left behind for the counters."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.statistics"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class Cleanup:
+class Cleanup(_Plain):
     """Remove what has had its day: flows, candidates, deleted credentials, rotations, events, rows of the audit."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.cleanup"
     lane: ClassVar[str] = "maintenance"
 
@@ -105,18 +110,18 @@ class Migrate:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuditChain:
+class AuditChain(_Plain):
     """Link what was told to the audit since the last time."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.audit_chain"
     lane: ClassVar[str] = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(_Plain):
     """Send what there is to tell."""
 
+    __slots__ = ()
     task: ClassVar[str] = "vault.deliver"
     lane: ClassVar[str] = "events"
 
