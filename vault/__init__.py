@@ -70,6 +70,7 @@ from vault.services.audit_export import AuditExport
 from vault.services.clients import RegisteredClient
 from vault.services.connect import ConnectStart
 from vault.services.delivering import DeliveryTally
+from vault.services.expiry import ExpiryTally
 from vault.services.health import Health
 from vault.services.rotation import KeyCount
 from vault.settings import Settings
@@ -113,6 +114,7 @@ __all__ = [
     "EventType",
     "Events",
     "ExpiryScan",
+    "ExpiryTally",
     "Finding",
     "FoldStatistics",
     "Health",

@@ -70,9 +70,12 @@ def rotate_credentials() -> None:
 
 @app.task(name=ExpiryScan.task)
 def expiry_scan() -> None:
-    """Tell of what ends soon, and of what has ended."""
-    if maintenance().expiry_scan():
+    """Tell of what ends soon, and of what has ended; with more left, ring again."""
+    tally = maintenance().expiry_scan()
+    if tally.told:
         maintenance().ring(Deliver())
+    if tally.more:
+        maintenance().ring(ExpiryScan())
 
 
 @app.task(name=HealthCheck.task)

@@ -32,15 +32,15 @@ def test_an_end_is_told_thirty_fourteen_and_seven_days_before(house: House) -> N
     """Fourteen is what the policy of refresh tokens says."""
     each, endless = house.connect(), house.connect("ann")
     ends_in(house, each, 100)
-    assert house.worker.expiry_scan() == 0
+    assert house.worker.expiry_scan().told == 0
     house.pass_time(69 * DAY)
-    assert house.worker.expiry_scan() == 0
+    assert house.worker.expiry_scan().told == 0
     for by, days in ((2 * DAY, 30), (16 * DAY, 14), (7 * DAY, 7)):
         house.pass_time(by)
-        assert [house.worker.expiry_scan(), house.worker.expiry_scan()] == [1, 0]
+        assert [house.worker.expiry_scan().told, house.worker.expiry_scan().told] == [1, 0]
         assert told(house)[-1] == (each, days)
     house.pass_time(7 * DAY)
-    assert house.worker.expiry_scan() == 0, "the next refresh finds out what became of it"
+    assert house.worker.expiry_scan().told == 0, "the next refresh finds out what became of it"
     assert len(told(house)) == 3
     assert not house.finds(f"SELECT 1 FROM evergrant.grant_end WHERE connection_id = '{endless}'")
 
@@ -48,9 +48,9 @@ def test_an_end_is_told_thirty_fourteen_and_seven_days_before(house: House) -> N
 def test_a_consent_that_is_given_for_a_few_days_is_not_warned_of_at_once(house: House) -> None:
     each = house.connect()
     ends_in(house, each, 20)
-    assert house.worker.expiry_scan() == 0
+    assert house.worker.expiry_scan().told == 0
     house.pass_time(7 * DAY)
-    assert house.worker.expiry_scan() == 1
+    assert house.worker.expiry_scan().told == 1
     assert told(house) == [(each, 14)]
 
 
@@ -65,7 +65,7 @@ def test_an_end_that_refreshes_put_off_is_none_until_they_no_longer_do(house: Ho
     house.pass_time(6 * DAY)
     house.worker.expiry_scan()
     house.pass_time(8 * DAY)
-    assert house.worker.expiry_scan() == 1
+    assert house.worker.expiry_scan().told == 1
     assert told(house) == [(each, 7)]
 
 
@@ -87,12 +87,12 @@ def test_a_new_consent_has_an_end_and_warnings_of_its_own(house: House) -> None:
     ends_in(house, each, 40)
     house.worker.expiry_scan()
     house.pass_time(12 * DAY)
-    assert house.worker.expiry_scan() == 1
+    assert house.worker.expiry_scan().told == 1
     house.connect(reconnect=each)
     ends_in(house, each, 40)
-    assert house.worker.expiry_scan() == 0
+    assert house.worker.expiry_scan().told == 0
     house.pass_time(12 * DAY)
-    assert house.worker.expiry_scan() == 1
+    assert house.worker.expiry_scan().told == 1
     assert told(house) == [(each, 30), (each, 30)]
 
 
@@ -105,9 +105,9 @@ def test_an_end_that_comes_sooner_is_seen_and_one_that_is_gone_forgotten(house: 
     ends_in(house, gone, None)
     house.vault.disconnect(ended)
     house.sql("UPDATE evergrant.grant_end SET look_at = now() WHERE connection_id <> %s", (sooner,))
-    assert house.worker.expiry_scan() == 0, "sooner, but nobody is warned of what he was just told"
+    assert house.worker.expiry_scan().told == 0, "sooner, but nobody is warned of what he was just told"
     house.pass_time(3 * DAY)
-    assert house.worker.expiry_scan() == 1
+    assert house.worker.expiry_scan().told == 1
     assert told(house) == [(sooner, 7)]
     assert [row["connection_id"] for row in house.sql("SELECT connection_id FROM evergrant.grant_end")] == [sooner]
 
@@ -119,7 +119,7 @@ def test_many_ends_are_told_of_in_few_statements_and_by_several_at_a_time(house:
     house.pass_time(35 * DAY)
     with psycopg.connect(house.database_url) as session:
         locked = session.execute("SELECT connection_id FROM evergrant.grant_end LIMIT 1 FOR UPDATE").fetchall()
-        assert house.worker.expiry_scan() == 4, "what another one has in hand is left to him"
-    assert house.another_worker().expiry_scan() == 1
+        assert house.worker.expiry_scan().told == 4, "what another one has in hand is left to him"
+    assert house.another_worker().expiry_scan().told == 1
     assert sorted(told(house)) == sorted((each.id, 7) for each in house.vault.connections())
     assert told(house)[-1] == (*locked[0], 7)

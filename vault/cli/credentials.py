@@ -106,7 +106,7 @@ def expiring(output: Output, days: float, tenant: str | None, limit: int, *, age
     """List what ends soon, or has: credentials, and consents as their refresh tokens."""
     if tell:
         with output.progress("telling"):
-            output.facts({"told": Maintenance.from_env().expiry_scan()})
+            output.facts(Maintenance.from_env().expiry_scan()._asdict())
         return
     vault = vault_of(tenant)
     _table(output, vault.check_rotation_required(limit) if aged else vault.list_expiring(days, limit))

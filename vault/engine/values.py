@@ -78,11 +78,13 @@ class Values:
         """Return a credential whose policy was changed with its new dates; see ``due_again``."""
         return of._replace(**due_again(self.policy(of), of.rotated_at, of.expires_at, now)._asdict())
 
-    def is_dated(self, of: Credential, now: datetime) -> bool:
-        """Whether a credential has the dates of its policy."""
+    def dated_by_policy(self, of: Credential, now: datetime) -> Credential:
+        """Return a credential with the dates of its policy; as it is, if it has them."""
         by_policy = due(self.policy(of), of.rotated_at, of.expires_at, now)
         warned = of.warn_at == by_policy.warn_at or (of.warn_at is not None and of.warn_at <= now)
-        return warned and (of.rotate_at, of.rotator) == (by_policy.rotate_at, by_policy.rotator)
+        if warned and (of.rotate_at, of.rotator) == (by_policy.rotate_at, by_policy.rotator):
+            return of
+        return self.dated_again(of, now)
 
     @property
     def digest(self) -> bytes:

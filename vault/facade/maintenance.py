@@ -24,6 +24,7 @@ from vault.jobs import Job, Migrate, Refresh
 from vault.migration.plan import Migration, configured
 from vault.migration.summary import MigrationSummary
 from vault.services.delivering import DeliveryTally
+from vault.services.expiry import ExpiryTally
 from vault.services.migration import BATCH, Order
 from vault.settings import Settings
 from vault.wiring import Wiring
@@ -94,8 +95,8 @@ class Maintenance(StandingWork):
         """Begin the rotations that are due, and go on with those that are begun; returns how many steps were done."""
         return self._wiring.rotating.run(budget)
 
-    def expiry_scan(self, budget: timedelta = ROTATION_BUDGET) -> int:
-        """Tell of credentials that end soon, and of those that have; returns how many were told of."""
+    def expiry_scan(self, budget: timedelta = ROTATION_BUDGET) -> ExpiryTally:
+        """Tell of credentials and consents that end soon, and of those that have."""
         return self._wiring.expiring.run(budget)
 
     @cached_property

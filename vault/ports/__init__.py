@@ -8,7 +8,7 @@ from vault.ports.clients import ClientStore, KnownClients, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
 from vault.ports.destruction import DestructionStore, KeyAuditStore, OpenAudit, Retired, SealedValue, Shredded
-from vault.ports.expiry import GrantEnd, GrantEndStore, Look, PolicyStore
+from vault.ports.expiry import CredentialDates, GrantEnd, GrantEndStore, Look, PolicyStore
 from vault.ports.grant_views import GrantViews, SealedRefreshToken
 from vault.ports.keys import Keks, KeyStore, Kms, TenantKek, TenantKeks, TenantKeyRecord, WrappedKey
 from vault.ports.migration import (
@@ -48,6 +48,7 @@ __all__ = [
     "ConditionStore",
     "ConnectAttempt",
     "ConnectionStore",
+    "CredentialDates",
     "CredentialStore",
     "DataKeyRotationStore",
     "Dates",

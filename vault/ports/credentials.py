@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from vault.claims import DataKeyRecord
-from vault.events import Fact
 from vault.model import Credential
 
 
@@ -125,12 +124,6 @@ class CredentialStore(Protocol):
 
     def past_their_age(self, tenant: str | None, limit: int) -> Sequence[Credential]:
         """Active credentials that their policies want rotated by now, the oldest first; None: of every tenant."""
-
-    def to_be_warned_of(self, limit: int) -> Sequence[Credential]:
-        """Active credentials whose next warning is due, the first first."""
-
-    def warned(self, seen: Credential, next_at: datetime | None, facts: Sequence[Fact]) -> bool:
-        """Tell of facts and put the next warning off, if the credential still is what was seen."""
 
     def delete_credentials(self, tenant: str, ids: Mapping[UUID, float]) -> set[UUID]:
         """Delete active credentials so that they can be brought back; returns which were.

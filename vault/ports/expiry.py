@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from vault.events import Fact
 from vault.model import Credential
 
 
@@ -33,6 +34,32 @@ class Look(NamedTuple):
     """The warning to give now: that at most so many days are left. None: there is none to give."""
 
 
+class CredentialDates(Protocol):
+    """Dates of credentials of all tenants, changed many at a time. All raise ``StoreUnavailable``."""
+
+    def look(
+        self, limit: int, decide: Callable[[Credential, datetime], tuple[Credential, Sequence[Fact]]]
+    ) -> tuple[int, int]:
+        """Look at credentials whose warning is due and that nobody else looks at, in one transaction.
+
+        Args:
+            limit: How many at most.
+            decide: Gets one, and the database's clock; says it with its next dates, and what to tell of it.
+
+        Returns:
+            How many were looked at, and how many facts were told for the first time.
+        """
+
+    def date_anew(
+        self, after: UUID, limit: int, decide: Callable[[Credential, datetime], Credential]
+    ) -> tuple[int, UUID | None]:
+        """Give active credentials after an id other dates where ``decide`` says so, in one transaction.
+
+        Returns:
+            How many got other ones, and where to go on; None: these were the last.
+        """
+
+
 class PolicyStore(Protocol):
     """By which policies credentials are dated. All raise ``StoreUnavailable``."""
 
@@ -50,9 +77,6 @@ class PolicyStore(Protocol):
 
     def reached(self, digest: bytes, place: UUID | None) -> None:
         """Note how far it has come; None: to the end."""
-
-    def active(self, after: UUID, limit: int) -> Sequence[Credential]:
-        """Active credentials of all tenants, by id."""
 
 
 class GrantEndStore(Protocol):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from vault.credentials.kinds import Kind
 from vault.credentials.policies import WARNINGS, Policy, due, warnings
 from vault.engine.values import Values
 from vault.events import EventType, Fact
 from vault.model import Credential
-from vault.ports import CredentialStore, GrantEnd, GrantEndStore, Look, PolicyStore
+from vault.ports import CredentialDates, GrantEnd, GrantEndStore, Look, PolicyStore
 
 BATCH: Final = 200
 PATIENCE: Final = timedelta(minutes=50)
@@ -20,59 +21,64 @@ SELDOM: Final = timedelta(days=1)
 """An end that refreshes put off is not looked at more often: many providers put it off by hours, at each refresh."""
 
 
+class ExpiryTally(NamedTuple):
+    """What one scan did."""
+
+    told: int
+    """Warnings, and ends that have come, told for the first time."""
+    dated: int
+    """Credentials that got new dates, their policies having changed."""
+    more: bool
+    """There may be more to do than the budget allowed."""
+
+
 class Expiring:
     """The use case behind ``vault.expiry_scan``. Any number may run at a time."""
 
     def __init__(
         self,
-        store: CredentialStore,
+        dates: CredentialDates,
         grants: GrantEndStore,
         policies: PolicyStore,
         values: Values,
         *,
         monotonic: Callable[[], float],
     ) -> None:
-        self._store, self._grants, self._policies = store, grants, policies
+        self._dates, self._grants, self._policies = dates, grants, policies
         self._values, self._monotonic = values, monotonic
 
-    def run(self, budget: timedelta) -> int:
-        """Tell of every end that has come near; what is told follows from what is due, not from what is stored.
+    def run(self, budget: timedelta) -> ExpiryTally:
+        """Tell of every end that has come near; what it costs follows from what is due, not from what is stored.
 
-        Returns:
-            How many credentials and grants were told of. With more left than the budget allows the next run goes on.
+        First credentials get the dates of policies that have changed since they got theirs.
 
         Raises:
             StoreUnavailable: PostgreSQL cannot be reached.
         """
-        until, told = self._monotonic() + budget.total_seconds(), 0
-        self._date_anew(until - budget.total_seconds() / 2)
-        while self._monotonic() < until and (found := self._store.to_be_warned_of(BATCH)):
-            now = self._store.now()
-            for each in found:
-                told += self._tell(each, now)
-        while self._monotonic() < until:
-            looked, warned = self._grants.look(BATCH, self._look)
-            told += warned
-            if not looked:
-                break
-        return told
+        now = self._monotonic()
+        until, told = now + budget.total_seconds(), 0
+        dated, more = self._date_anew(now + budget.total_seconds() / 2)
+        for look in (partial(self._dates.look, BATCH, self._decide), partial(self._grants.look, BATCH, self._look)):
+            looked = 1
+            while looked and self._monotonic() < until:
+                looked, warned = look()
+                told += warned
+            more |= bool(looked)
+        return ExpiryTally(told, dated, more)
 
-    def _date_anew(self, until: float) -> None:
-        """Give credentials the dates of policies that were changed since they got theirs."""
-        digest = self._values.digest
+    def _date_anew(self, until: float) -> tuple[int, bool]:
+        digest, total = self._values.digest, 0
         place = self._policies.place(digest, PATIENCE)
         while place is not None and self._monotonic() < until:
-            now, found = self._store.now(), self._policies.active(place, BATCH)
-            for each in found:
-                if not self._values.is_dated(each, now):
-                    self._store.change_credential(each, self._values.dated_again(each, now))
-            place = found[-1].id if len(found) == BATCH else None
+            changed, place = self._dates.date_anew(place, BATCH, self._values.dated_by_policy)
             self._policies.reached(digest, place)
+            total += changed
+        return total, place is not None
 
-    def _tell(self, seen: Credential, now: datetime) -> bool:
+    def _decide(self, seen: Credential, now: datetime) -> tuple[Credential, list[Fact]]:
         policy = self._values.policy(seen)
-        following = due(policy, seen.rotated_at or now, seen.expires_at, now)
-        return self._store.warned(seen, following.warn_at, list(_facts(seen, policy, now)))
+        dated = seen._replace(**due(policy, seen.rotated_at, seen.expires_at, now)._asdict())
+        return dated, list(_facts(dated, policy, now))
 
     def _look(self, end: GrantEnd, now: datetime) -> Look:
         assert end.ends_at is not None  # the store forgets those itself

@@ -133,27 +133,6 @@ class PostgresCredentials:
             _log(transaction, seen, "credential.changed", {"what": different})
         return True
 
-    # ---------------------------------------------------------------------------------------------------------- warning
-
-    def to_be_warned_of(self, limit: int) -> Sequence[Credential]:
-        """See ``CredentialStore.to_be_warned_of``."""
-        due = (credential.c.state == "active", credential.c.warn_at <= _now)
-        with self._database.begin() as transaction:
-            found = transaction.execute(sa.select(*COLUMNS).where(*due).order_by(credential.c.warn_at).limit(limit))
-            return [Credential(*row) for row in found]
-
-    def warned(self, seen: Credential, next_at: datetime | None, facts: Sequence[Fact]) -> bool:
-        """See ``CredentialStore.warned``."""
-        same = (credential.c.version == seen.version, credential.c.warn_at == seen.warn_at)
-        putting_off = credential.update().where(*_this(seen.tenant, seen.id), *same, credential.c.state == "active")
-        with self._database.begin() as transaction:
-            if not transaction.execute(putting_off.values(warn_at=next_at)).rowcount:
-                return False
-            for fact in facts:
-                if record(transaction, fact):
-                    _log(transaction, seen, fact.type, {"at": fact.data["at"], "days": fact.data["days"]})
-        return True
-
     # ----------------------------------------------------------------------------------------------------------- ending
 
     def delete_credentials(self, tenant: str, ids: Mapping[UUID, float]) -> set[UUID]:

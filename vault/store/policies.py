@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from vault.model import Credential
-from vault.store.credentials import COLUMNS
 from vault.store.engine import Database
-from vault.store.tables import credential, policy_state
+from vault.store.tables import policy_state
 
 _KEY = policy_state.c
 _now = sa.func.now()
@@ -40,9 +37,3 @@ class PostgresPolicies:
         """See ``PolicyStore.reached``; of several who do the same work, the last one's word counts."""
         with self._database.begin() as transaction:
             transaction.execute(policy_state.update().where(_KEY.digest == digest).values(place=place))
-
-    def active(self, after: UUID, limit: int) -> Sequence[Credential]:
-        """See ``PolicyStore.active``."""
-        some = sa.select(*COLUMNS).where(credential.c.id > after, credential.c.state == "active")
-        with self._database.begin() as transaction:
-            return [Credential(*row) for row in transaction.execute(some.order_by(credential.c.id).limit(limit))]

@@ -61,6 +61,7 @@ from vault.store.audit_chain import PostgresAudit
 from vault.store.clients import PostgresClients
 from vault.store.conditions import PostgresConditions
 from vault.store.connections import PostgresConnections
+from vault.store.credential_dates import PostgresDates
 from vault.store.credentials import PostgresCredentials
 from vault.store.endpoints import PostgresEndpoints
 from vault.store.engine import Database
@@ -259,8 +260,8 @@ class Wiring:
     def expiring(self) -> Expiring:
         """Telling of what ends."""
         return Expiring(
-            self._credentials, PostgresGrantEnds(self.database), PostgresPolicies(self.database), self._values,
-            monotonic=monotonic,
+            PostgresDates(self.database), PostgresGrantEnds(self.database), PostgresPolicies(self.database),
+            self._values, monotonic=monotonic,
         )  # fmt: skip
 
     def keeping(self, tenant: str) -> Keeping:
