@@ -126,7 +126,7 @@ def mother(line: Connection, environment: Mapping[str, str], credential_id: UUID
 def _rotate_and_die(worker: Maintenance, environment: Mapping[str, str], credential_id: UUID, doom: Doom) -> None:
     """Finish what others have left; then begin a rotation, and see how far it comes."""
     rotating.UNDONE_LIFE = timedelta(seconds=doom.undone_life)  # type: ignore[misc]  # minutes would be too long
-    service, tenant = worker._wiring.rotating, worker.settings.tenant
+    service, tenant = worker._wiring.credentials.rotating, worker.settings.tenant
     with psycopg.connect(environment["VAULT_DATABASE_URL"], autocommit=True) as database:
         _go_through(service, database, credential_id)
         if doom.fatal > 0:

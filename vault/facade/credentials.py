@@ -228,7 +228,9 @@ class CredentialCalls(StoringCalls):
             KeyUnavailable, StoreUnavailable
         """
         given = None if value is None else read_secret(value)
-        begun = self._wiring.rotating.begin(self.tenant, _id(credential_id), value=given, overlap=overlap, force=force)
+        begun = self._wiring.credentials.rotating.begin(
+            self.tenant, _id(credential_id), value=given, overlap=overlap, force=force
+        )
         self._wiring.doorbell.ring(RotateCredentials.task, RotateCredentials.lane, None)
         self._wiring.doorbell.flush()
         return begun

@@ -40,27 +40,27 @@ class Events:
             ConfigurationError: An address, or a type, that cannot be.
             KeyUnavailable
         """
-        return self._wiring.endpoints.add(tenant, url, types)
+        return self._wiring.credentials.endpoints.add(tenant, url, types)
 
     def endpoints(self, tenant: str | None = None) -> Sequence[Endpoint]:
         """List the endpoints of a tenant, or of all, hooks among them; without secrets."""
-        return self._wiring.endpoints.all(tenant)
+        return self._wiring.credentials.endpoints.all(tenant)
 
     def endpoint(self, endpoint_id: UUID | str) -> Endpoint:
         """Return one of them. Raises ``UnknownEndpoint``."""
-        return self._wiring.endpoints.get(_endpoint_id(endpoint_id))
+        return self._wiring.credentials.endpoints.get(_endpoint_id(endpoint_id))
 
     def disable(self, endpoint_id: UUID | str, reason: str = "by_operator") -> None:
         """Send nothing more to an endpoint; what is on its way, and what comes, is held. Raises ``UnknownEndpoint``."""
-        self._wiring.endpoints.disable(_endpoint_id(endpoint_id), reason)
+        self._wiring.credentials.endpoints.disable(_endpoint_id(endpoint_id), reason)
 
     def enable(self, endpoint_id: UUID | str) -> None:
         """Send to an endpoint again, what was held at once. Raises ``UnknownEndpoint``."""
-        self._wiring.endpoints.enable(_endpoint_id(endpoint_id))
+        self._wiring.credentials.endpoints.enable(_endpoint_id(endpoint_id))
 
     def remove(self, endpoint_id: UUID | str) -> None:
         """Forget an endpoint, and what is on its way to it. Raises ``UnknownEndpoint``."""
-        self._wiring.endpoints.remove(_endpoint_id(endpoint_id))
+        self._wiring.credentials.endpoints.remove(_endpoint_id(endpoint_id))
 
     def rotate_secret(
         self, endpoint_id: UUID | str, overlap: timedelta = timedelta(days=7), *, force: bool = False
@@ -83,9 +83,9 @@ class Events:
             UnknownEndpoint, ConfigurationError, KeyUnavailable
         """
         found = _endpoint_id(endpoint_id)
-        tenant, secret = self._wiring.endpoints.new_secret(found, overlap)
-        rotation = self._wiring.rotating.begin(tenant, found, value=secret, overlap=overlap, force=force)
-        self._wiring.rotating.one(rotation)
+        tenant, secret = self._wiring.credentials.endpoints.new_secret(found, overlap)
+        rotation = self._wiring.credentials.rotating.begin(tenant, found, value=secret, overlap=overlap, force=force)
+        self._wiring.credentials.rotating.one(rotation)
         return secret
 
     def test(self, endpoint_id: UUID | str) -> Delivery:
@@ -94,9 +94,9 @@ class Events:
         Raises ``UnknownEndpoint``.
         """
         found = _endpoint_id(endpoint_id)
-        event_id = self._wiring.endpoints.ping(found)
+        event_id = self._wiring.credentials.endpoints.ping(found)
         self._wiring.delivering.one(event_id, found)
-        [delivery] = self._wiring.endpoints.deliveries(event_id)
+        [delivery] = self._wiring.credentials.endpoints.deliveries(event_id)
         return delivery
 
     # --------------------------------------------------------------------------------------------------------- events
@@ -119,17 +119,17 @@ class Events:
             before: The id of the last event of the page before.
             limit: So many at most.
         """
-        return self._wiring.endpoints.events(
+        return self._wiring.credentials.endpoints.events(
             tenant, type_=type, connection_id=connection_id, before=before, limit=limit
         )
 
     def event(self, event_id: UUID | str) -> Event:
         """Return one of them. Raises ``UnknownEvent``."""
-        return self._wiring.endpoints.event(_event_id(event_id))
+        return self._wiring.credentials.endpoints.event(_event_id(event_id))
 
     def deliveries(self, event_id: UUID | str) -> Sequence[Delivery]:
         """Say how far an event has come, by endpoint. Raises ``UnknownEvent``."""
-        return self._wiring.endpoints.deliveries(_event_id(event_id))
+        return self._wiring.credentials.endpoints.deliveries(_event_id(event_id))
 
     def replay(self, event_id: UUID | str, endpoint_id: UUID | str | None = None) -> int:
         """Send an event again, with the same id and body, from the first attempt on.
@@ -146,7 +146,7 @@ class Events:
             UnknownEndpoint: There is none, or it is another tenant's.
         """
         where = None if endpoint_id is None else _endpoint_id(endpoint_id)
-        return self._wiring.endpoints.replay(_event_id(event_id), where)
+        return self._wiring.credentials.endpoints.replay(_event_id(event_id), where)
 
 
 def _endpoint_id(given: UUID | str) -> UUID:

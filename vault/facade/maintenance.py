@@ -93,11 +93,11 @@ class Maintenance(StandingWork):
 
     def rotate_credentials(self, budget: timedelta = ROTATION_BUDGET) -> int:
         """Begin the rotations that are due, and go on with those that are begun; returns how many steps were done."""
-        return self._wiring.rotating.run(budget)
+        return self._wiring.credentials.rotating.run(budget)
 
     def expiry_scan(self, budget: timedelta = ROTATION_BUDGET) -> ExpiryTally:
         """Tell of credentials and consents that end soon, and of those that have."""
-        return self._wiring.expiring.run(budget)
+        return self._wiring.credentials.expiring.run(budget)
 
     @cached_property
     def keys(self) -> Keys:

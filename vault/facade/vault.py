@@ -32,7 +32,7 @@ class Vault(CredentialCalls, StandingCalls):
         self._access = wiring.access(tenant)
         self._connecting = wiring.connecting(tenant)
         self._strings = wiring.keys.strings(tenant)
-        self._keeping = wiring.keeping(tenant)
+        self._keeping = wiring.credentials.keeping(tenant)
         self._catalog = wiring.catalog(tenant)
         self._handing_over = wiring.handing_over(tenant)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -58,8 +59,9 @@ class Heard(NamedTuple):
 class Http:
     """Requests, one at a time; plain HTTP only to hosts that the operator named, for tests."""
 
-    def __init__(self, insecure_hosts: Iterable[str], deadline: timedelta) -> None:
+    def __init__(self, insecure_hosts: Iterable[str], deadline: timedelta, authorities: Path | None = None) -> None:
         self._insecure_hosts, self._deadline = frozenset(insecure_hosts), deadline
+        self._authorities = authorities
 
     def send(self, request: Sent) -> Heard:
         """Send a request once, and wait for its answer."""
@@ -88,6 +90,8 @@ class Http:
         }  # fmt: skip
         for option, value in options.items():
             curl.setopt(option, value)
+        if self._authorities is not None:
+            curl.setopt(pycurl.CAINFO, str(self._authorities))
         if request.method == "GET":
             curl.setopt(pycurl.HTTPGET, 1)
         elif request.body is not None or request.method == "POST":

@@ -14,13 +14,9 @@ from pathlib import Path
 from threading import Lock
 
 from vault import policy
-from vault.credentials.rotators import REGISTRAR, Rotator, Rotators
-from vault.credentials.rules import read_rules
-from vault.engine.identities import Identities
 from vault.engine.moving import Prover, Reader
 from vault.engine.sealing import Sealer
 from vault.engine.tools import Tools
-from vault.engine.values import Values
 from vault.hooks import installed
 from vault.limits import LocalGate
 from vault.migration.plan import Migration
@@ -31,9 +27,6 @@ from vault.oauth.providers import FileProviders
 from vault.oauth.transport import CurlTransport
 from vault.ports import AuditStore
 from vault.queue import CeleryDoorbell
-from vault.registrars.data import read_recipes
-from vault.registrars.registrar import Registrar
-from vault.registrars.wire import Http
 from vault.services.access import Access
 from vault.services.audit_chain import AuditChaining
 from vault.services.audit_export import AuditExporting
@@ -41,17 +34,13 @@ from vault.services.catalog import Catalog
 from vault.services.cleanup import Cleaning
 from vault.services.clients import Registering
 from vault.services.connect import Connecting
-from vault.services.credentials import Keeping
 from vault.services.delivering import Delivering
-from vault.services.endpoints import Endpoints
-from vault.services.expiry import Expiring
 from vault.services.handing_over import HandingOver
 from vault.services.health import TOLERATED, HealthChecking
 from vault.services.migration import Migrating
 from vault.services.preflight import Preflight
 from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
-from vault.services.rotating import Rotating
 from vault.services.standing import Counting, Inspecting
 from vault.services.strings import Strings
 from vault.settings import Settings
@@ -61,25 +50,18 @@ from vault.store.audit_chain import PostgresAudit
 from vault.store.clients import PostgresClients
 from vault.store.conditions import PostgresConditions
 from vault.store.connections import PostgresConnections
-from vault.store.credential_dates import PostgresDates
-from vault.store.credentials import PostgresCredentials
-from vault.store.endpoints import PostgresEndpoints
 from vault.store.engine import Database
-from vault.store.grant_ends import PostgresGrantEnds
-from vault.store.grant_views import PostgresGrantViews
 from vault.store.migration import PostgresMigration, RecentKeys
 from vault.store.outbox import PostgresOutbox
-from vault.store.policies import PostgresPolicies
 from vault.store.reads import PostgresTokens
 from vault.store.refreshing import PostgresRefreshStore
 from vault.store.rights import Rights
-from vault.store.rotations import PostgresRotations
 from vault.store.schema import Schema
 from vault.store.signs import PostgresSigns
 from vault.store.tallies import PostgresStatistics
 from vault.store.upkeep import PostgresUpkeep
-from vault.wiring.authority import TenantAuthority
 from vault.wiring.clock import monotonic
+from vault.wiring.credentials import CredentialWiring
 from vault.wiring.keys import KeyWiring
 
 
@@ -94,12 +76,9 @@ class Wiring:
         files = FileProviders([Path(file) for file in settings.providers], settings.clients, settings.certificates)
         self._connections = PostgresConnections(self.database)
         self.keys, self._clients = KeyWiring(settings, self.database), PostgresClients(self.database)
-        self._credentials = PostgresCredentials(self.database)
-        rules = read_rules([Path(file) for file in settings.policies])
-        self._values = Values(self._credentials, self.keys.keyring, rules)
-        identities = Identities(settings.tenant, self._values)
+        self.credentials = CredentialWiring(settings, self.database, self.keys.keyring, self.access)
+        identities = self.credentials.identities
         self._providers = ClientRegistry(files, self._clients, self.keys.keyring, identities, monotonic)
-        self._recipes = read_recipes([Path(file) for file in settings.registrars], settings.insecure_hosts)
         self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
@@ -149,14 +128,6 @@ class Wiring:
         return Delivering(
             self.outbox, self._transport(), self.keys.keyring, installed,
             deadline=timedelta(seconds=settings.request_deadline_s), monotonic=monotonic, jitter=random.random,
-        )  # fmt: skip
-
-    @cached_property
-    def endpoints(self) -> Endpoints:
-        """Looking after where events are sent."""
-        return Endpoints(
-            PostgresEndpoints(self.database), self._values, self._settings.insecure_hosts,
-            random=secrets.token_bytes, new_id=uuid.uuid4, now=self._credentials.now,
         )  # fmt: skip
 
     @cached_property
@@ -256,48 +227,16 @@ class Wiring:
             monotonic=monotonic,
         )  # fmt: skip
 
-    @cached_property
-    def expiring(self) -> Expiring:
-        """Telling of what ends."""
-        return Expiring(
-            PostgresDates(self.database), PostgresGrantEnds(self.database), PostgresPolicies(self.database),
-            self._values, monotonic=monotonic,
-        )  # fmt: skip
-
-    def keeping(self, tenant: str) -> Keeping:
-        """Credentials of one tenant that are no grant's."""
-        return Keeping(tenant, self._credentials, self._values, new_id=uuid.uuid4)
-
     def catalog(self, tenant: str) -> Catalog:
         """Credentials of one tenant, of all kinds."""
-        return Catalog(
-            tenant, self._credentials, PostgresGrantViews(self.database), self._values, self.keys.keyring,
-            self._providers,
-        )  # fmt: skip
+        return self.credentials.catalog(tenant, self._providers)
 
     def handing_over(self, tenant: str) -> HandingOver:
         """Grants that apps of one tenant got elsewhere."""
         return HandingOver(
             tenant, self._connections, self._providers, Sealer(self.keys.keyring, self._policy), self._policy,
-            new_id=uuid.uuid4, now=self._credentials.now,
+            new_id=uuid.uuid4, now=self.credentials.now,
         )  # fmt: skip
-
-    @cached_property
-    def rotating(self) -> Rotating:
-        """Rotating credentials."""
-        return Rotating(
-            self._credentials, PostgresRotations(self.database), self._values, Rotators(self._registrars()),
-            new_id=uuid.uuid4, share=random.random, monotonic=monotonic,
-        )  # fmt: skip
-
-    def _registrars(self) -> dict[str, Rotator]:
-        settings = self._settings
-        sender = Http(settings.insecure_hosts, timedelta(seconds=settings.request_deadline_s))
-        authority = TenantAuthority(self.access, self.keeping)
-        return {
-            f"{REGISTRAR}{name}": Registrar(recipe, sender, authority, secrets.token_bytes)
-            for name, recipe in self._recipes.items()
-        }
 
     def close(self) -> None:
         """Let go of connections and files."""
