@@ -9,6 +9,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos import outbox
 from tests.chaos import plan as plans
 from tests.chaos.campaign import Report, run
 from tests.rotation import campaign as rotations
@@ -32,13 +33,14 @@ WEBHOOKS: dict[str, Callable[[], webhook_plans.Plan]] = {
     "webhooks": webhook_plans.long,
     "short-webhooks": webhook_plans.short,
 }
-DEFAULT = ("grace", "strict", "postgres", "rotation", "webhooks")
+EVENTS: dict[str, Callable[[], outbox.Plan]] = {"events": outbox.long, "short-events": outbox.short}
+DEFAULT = ("grace", "strict", "postgres", "rotation", "webhooks", "events")
 
 
 def main() -> int:
     """Run the campaigns that were named."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    known = [*CAMPAIGNS, *ROTATIONS, *WEBHOOKS]
+    known = [*CAMPAIGNS, *ROTATIONS, *WEBHOOKS, *EVENTS]
     parser.add_argument("names", nargs="*", choices=[*known, []], help=f"default: {' '.join(DEFAULT)}")
     names = parser.parse_args().names or DEFAULT
     console = Console(stderr=True)
@@ -56,6 +58,10 @@ def main() -> int:
             hooks = webhooks.run(WEBHOOKS[name](), say)
             webhooks.show(Console(), hooks)
             passed = passed and hooks.passed
+        elif name in EVENTS:
+            events = outbox.run(EVENTS[name](), say)
+            outbox.show(Console(), events)
+            passed = passed and events.passed
         else:
             reports.append(run(CAMPAIGNS[name](), say))
             show(Console(), reports[-1:])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.integration.test_events import Office, accepts
+from tests.integration.office import Office, accepts
 from tests.support.receiver import Receiver, status
 from vault import Secret
 from vault.cli import EXIT_FAILED, EXIT_USAGE, main

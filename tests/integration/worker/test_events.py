@@ -7,7 +7,7 @@ import json
 import pytest
 import redis
 
-from tests.integration.test_events import accepts
+from tests.integration.office import accepts
 from tests.integration.worker.conftest import System, wait_until
 from tests.support.receiver import Receiver
 from vault import Maintenance
