@@ -32,7 +32,7 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.envelope", "vault.cache"),
     ("vault.ports",),
     ("vault.policy", "vault.standing"),
-    ("vault.claims", "vault.outcome", "vault.settings"),
+    ("vault.claims", "vault.egress", "vault.outcome", "vault.settings"),
     ("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials", "vault.events"),
     ("vault.webhooks",),
     ("vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),

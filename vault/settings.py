@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -73,6 +74,15 @@ def _pairs(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        try:
+            ip_network(word)
+        except ValueError:
+            raise ValueError("is written as networks such as 10.1.0.0/16 or fd00::/8, comma-separated") from None
+    return words
+
+
 def _tenant(name: str) -> str:
     if name == SYSTEM:
         raise ValueError(f"cannot be {SYSTEM!r}, where what concerns all tenants is kept")
@@ -136,7 +146,9 @@ class Settings(BaseModel):
     migrations: Words = ()
     """Files that name migrations out of other systems, for workers and `evergrant migrate`; comma-separated."""
     insecure_hosts: Words = ()
-    """Hosts that may be spoken to without TLS, for tests on a loopback address only."""
+    """Hosts that may be spoken to without TLS, wherever they are: for tests on a loopback address only."""
+    private_networks: Annotated[Words, AfterValidator(_networks)] = ()
+    """Networks that are not public and whose addresses providers and endpoints may have, such as 10.1.0.0/16."""
     redirect_uri: str | None = None
     """Where providers send owners back to, when ``begin()`` is not told."""
 

@@ -22,7 +22,7 @@ import psycopg
 from tests.simulator import Steering
 from tests.webhooks.scene import Hook
 from vault import Maintenance, SignatureInvalid, Vault
-from vault.registrars.wire import Http, Sent
+from vault.egress.once import Http, Sent
 from vault.services import rotating
 from vault.services.rotating import Rotating
 from vault.store.credentials import PostgresCredentials

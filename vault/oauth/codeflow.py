@@ -9,32 +9,33 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
 import requests
-import urllib3
+from requests.adapters import BaseAdapter
 from requests_oauthlib import OAuth2Session
 
+from vault.egress.once import Heard, Http, Sent
+from vault.egress.rules import Egress
 from vault.errors import ConnectRefused
 from vault.model import Answer
 from vault.oauth import answers
-from vault.oauth.tls import PresentingAdapter
 from vault.oauth.transport import MAX_BODY
 from vault.outcome import Exchange, Misconfigured, Refreshed
-from vault.provider import Client, ClientAuth, Provider
+from vault.provider import Client, ClientAuth, Provider, TlsIdentity
 from vault.secret import Secret
 
-CONNECT_S = 5.0
-DEADLINE_S = 10.0
-"""Seconds from the request to the last byte of the answer."""
+DEADLINE = timedelta(seconds=10)
+"""From the request to the last byte of the answer."""
+_OURS = frozenset({"Content-Length", "Connection", "Accept-Encoding"})
+"""Headers that whoever sends writes."""
 
 _exchanging: ContextVar[bool] = ContextVar("exchanging", default=False)
 _LOG = logging.getLogger("requests_oauthlib.oauth2_session")
@@ -58,9 +59,9 @@ def _unlogged() -> Iterator[None]:
 class RequestsCodeExchange:
     """``CodeExchange`` on requests-oauthlib."""
 
-    def __init__(self, insecure_hosts: Iterable[str] = (), authorities: Path | None = None) -> None:
-        self._insecure_hosts, self._authorities = frozenset(insecure_hosts), authorities
-        if self._insecure_hosts:
+    def __init__(self, egress: Egress) -> None:
+        self._egress, self._http = egress, Http(egress, DEADLINE, MAX_BODY)
+        if egress.insecure_hosts:
             # oauthlib knows only this switch for plain HTTP; which hosts may have it is checked in _checked.
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
 
@@ -84,32 +85,26 @@ class RequestsCodeExchange:
         """See ``CodeExchange.fetch``; never repeated, since a code is good for one exchange."""
         session = OAuth2Session(client.client_id, redirect_uri=redirect_uri)
         session.trust_env = False
-        session.stream = True
-        if self._authorities is not None:
-            session.verify = str(self._authorities)
-        if provider.identity is not None:
-            session.mount("https://", PresentingAdapter(provider.identity, self._authorities))
-        session.hooks["response"].append(_listener(time.monotonic() + DEADLINE_S))
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, _Sending(self._http, provider.identity))
         try:
             with session, _unlogged():
                 session.fetch_token(
                     self._checked(provider.token_uri),
                     code=code.reveal(),
                     code_verifier=verifier.reveal(),
-                    timeout=(min(CONNECT_S, DEADLINE_S), DEADLINE_S),
                     **_authentication(provider, client),
                 )
-        except _Heard as heard:
-            return _answer(provider, heard.exchange)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise ConnectRefused(
-                "provider_unreachable", f"no answer from {provider.name}: {type(error).__name__}"
-            ) from None
-        raise AssertionError("requests calls the hook for every answer")
+        except _Heard as found:
+            heard = found.heard
+        else:
+            raise AssertionError("what is sent ends with what was heard")
+        if heard.status == 0 and heard.failure != "too_large":
+            raise ConnectRefused("provider_unreachable", f"no answer from {provider.name}: {heard.failure}")
+        return _answer(provider, Exchange(None, heard.status, heard.body, None, True, heard.failure))
 
     def _checked(self, uri: str) -> str:
-        parts = urlsplit(uri)
-        if parts.scheme != "https" and parts.hostname not in self._insecure_hosts:
+        if urlsplit(uri).scheme != "https" and not self._egress.allows_plain(uri):
             raise ConnectRefused(
                 "insecure", "the provider's address is not https and its host not in VAULT_INSECURE_HOSTS"
             )
@@ -117,25 +112,30 @@ class RequestsCodeExchange:
 
 
 class _Heard(Exception):  # not an error: it stops requests and oauthlib once the answer is in our hands
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
+    def __init__(self, heard: Heard) -> None:
+        self.heard = heard
         super().__init__()
 
 
-def _listener(until: float) -> Callable[..., requests.Response]:
-    """Return a hook that takes an answer before it is followed, logged or read to an end that may never come."""
+class _Sending(BaseAdapter):
+    """Has requests send by the same means, and to the same places, as everything else here."""
 
-    def listen(response: requests.Response, **_: object) -> requests.Response:
-        body = b""
-        while chunk := response.raw.read1(MAX_BODY, decode_content=True):
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise _Heard(Exchange(None, 0, b"", None, True, "too_large"))
-            if time.monotonic() > until:
-                raise requests.ReadTimeout
-        raise _Heard(Exchange(None, response.status_code, body, None, True, ""))
+    def __init__(self, http: Http, identity: TlsIdentity | None) -> None:
+        self._http, self._identity = http, identity
+        super().__init__()
 
-    return listen
+    def send(self, request: requests.PreparedRequest, *_: object, **__: object) -> requests.Response:
+        """Send once."""
+        headers = tuple(f"{name}: {_text(value)}" for name, value in request.headers.items() if name not in _OURS)
+        body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
+        raise _Heard(self._http.send(Sent(request.method or "POST", request.url or "", headers, body, self._identity)))
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _authentication(provider: Provider, client: Client) -> dict[str, Any]:

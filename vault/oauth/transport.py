@@ -12,13 +12,12 @@ libcurl would look at the clock before it looks there.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pycurl
 
+from vault.egress.rules import Door, Egress
 from vault.outcome import Exchange, TokenRequest
 from vault.provider import TlsIdentity
 
@@ -55,6 +54,7 @@ class _Transfer:
     __slots__ = (
         "body",
         "curl",
+        "door",
         "monotonic",
         "overdue_at",
         "request",
@@ -65,8 +65,9 @@ class _Transfer:
         "unsent",
     )
 
-    def __init__(self, share: pycurl.CurlShare, monotonic: Callable[[], float], authorities: Path | None) -> None:
+    def __init__(self, share: pycurl.CurlShare, monotonic: Callable[[], float], egress: Egress) -> None:
         self.curl = curl = pycurl.Curl()
+        self.door = Door(egress)
         self.monotonic = monotonic
         self.send_until = 0.0
         self.too_late = False
@@ -77,14 +78,10 @@ class _Transfer:
         self.request: TokenRequest
         self.unsent: io.BytesIO
         curl.setopt(pycurl.SHARE, share)
-        curl.setopt(pycurl.NOSIGNAL, 1)
+        egress.prepare(curl, self.door)
         curl.setopt(pycurl.POST, 1)
-        curl.setopt(pycurl.FOLLOWLOCATION, 0)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         curl.setopt(pycurl.MAXAGE_CONN, IDLE_LIFE_S)
-        curl.setopt(pycurl.PROXY, "")
-        if authorities is not None:
-            curl.setopt(pycurl.CAINFO, str(authorities))
         curl.setopt(pycurl.READFUNCTION, self._read)
         curl.setopt(pycurl.WRITEFUNCTION, self._write)
 
@@ -106,6 +103,7 @@ class _Transfer:
         """Prepare the handle for a request."""
         curl = self.curl
         self.request = request
+        self.door.aim(request.uri)
         self.body = []
         self.room = MAX_BODY
         self.unsent = io.BytesIO(request.body)
@@ -117,7 +115,7 @@ class _Transfer:
         alone = not request.body
         wanted = (request.uri, request.headers, allow_http, seconds, alone, request.identity)
         if wanted != self.set_for:  # the next request mostly goes to the same client's endpoint
-            curl.setopt(pycurl.URL, request.uri)
+            curl.setopt(pycurl.URL, request.uri.encode())
             curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | (pycurl.PROTO_HTTP if allow_http else 0))
             curl.setopt(pycurl.HTTPHEADER, (*request.headers, "Expect:"))
             curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(seconds * 500)))
@@ -153,6 +151,8 @@ class _Transfer:
         if self.too_late:  # headers may have left, the token has not
             return Exchange(self.request.tag, 0, b"", None, False, "too_late")
         sent = self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
+        if failure == "connect" and self.door.refused:
+            failure = "refused_uri"
         if sent and failure == "refused_uri":  # libcurl's code for an answer that is not HTTP is the same
             failure = "protocol"
         return Exchange(self.request.tag, 0, b"", None, sent, failure, self.curl.getinfo(pycurl.RESPONSE_CODE))
@@ -161,11 +161,8 @@ class _Transfer:
 class CurlTransport:
     """``Transport`` on libcurl; belongs to one thread."""
 
-    def __init__(
-        self, insecure_hosts: Iterable[str], monotonic: Callable[[], float], authorities: Path | None = None
-    ) -> None:
-        self._monotonic, self._authorities = monotonic, authorities
-        self._insecure_hosts = frozenset(insecure_hosts)
+    def __init__(self, egress: Egress, monotonic: Callable[[], float]) -> None:
+        self._egress, self._monotonic = egress, monotonic
         self._http_allowed: dict[str, bool] = {}
         self._share = pycurl.CurlShare()
         self._share.setopt(pycurl.SH_SHARE, pycurl.LOCK_DATA_DNS)
@@ -178,7 +175,7 @@ class CurlTransport:
 
     def start(self, request: TokenRequest) -> None:
         """See ``Transport.start``."""
-        transfer = self._idle.pop() if self._idle else _Transfer(self._share, self._monotonic, self._authorities)
+        transfer = self._idle.pop() if self._idle else _Transfer(self._share, self._monotonic, self._egress)
         transfer.load(request, allow_http=self._allows_http(request.uri))
         self._busy[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
@@ -188,7 +185,7 @@ class CurlTransport:
         """Whether a token may go to this address unencrypted: only to hosts the operator named, for tests."""
         allowed = self._http_allowed.get(uri)
         if allowed is None:
-            allowed = self._http_allowed[uri] = (urlsplit(uri).hostname or "") in self._insecure_hosts
+            allowed = self._http_allowed[uri] = self._egress.allows_plain(uri)
         return allowed
 
     def poll(self, timeout: timedelta) -> list[Exchange]:

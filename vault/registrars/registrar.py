@@ -14,10 +14,10 @@ from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from vault.credentials.rotators import Made, RotationRequest
+from vault.egress.once import Heard, Sent
 from vault.errors import RotationFailed, TokenUnavailable, UnknownConnection, UnknownCredential
 from vault.registrars.data import AUTHORIZATION, Call, Json, Recipe
 from vault.registrars.template import Lookup, Missing, Slot, Template
-from vault.registrars.wire import Heard, Sent
 from vault.secret import Secret
 from vault.webhooks import generate
 

@@ -62,6 +62,7 @@ from vault.store.tallies import PostgresStatistics
 from vault.store.upkeep import PostgresUpkeep
 from vault.wiring.clock import monotonic
 from vault.wiring.credentials import CredentialWiring
+from vault.wiring.egress import egress
 from vault.wiring.keys import KeyWiring
 
 
@@ -83,7 +84,7 @@ class Wiring:
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
         self._store = PostgresRefreshStore(self.database, quarantine_wait=self._policy.quarantine_wait)
-        self._exchange = RequestsCodeExchange(settings.insecure_hosts, settings.ca_file)
+        self._exchange = RequestsCodeExchange(egress(settings))
         self._one_at_a_time = Lock()
         self._audit = PostgresAudit(self.database)
         self._statistics = PostgresStatistics(self.database, patience=TOLERATED)
@@ -104,7 +105,7 @@ class Wiring:
         )  # fmt: skip
 
     def _transport(self) -> CurlTransport:
-        return CurlTransport(self._settings.insecure_hosts, monotonic, self._settings.ca_file)
+        return CurlTransport(egress(self._settings), monotonic)
 
     @property
     def audit(self) -> AuditStore:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from vault.credentials.rotators import REGISTRAR, Rotator, Rotators
 from vault.credentials.rules import read_rules
+from vault.egress.once import Http
 from vault.engine.identities import Identities
 from vault.engine.values import Values
 from vault.keyring import Keyring
 from vault.ports import Providers
 from vault.registrars.data import read_recipes
 from vault.registrars.registrar import Registrar
-from vault.registrars.wire import Http
 from vault.services.access import Access
 from vault.services.catalog import Catalog
 from vault.services.credentials import Keeping
@@ -36,6 +36,7 @@ from vault.store.policies import PostgresPolicies
 from vault.store.rotations import PostgresRotations
 from vault.wiring.authority import TenantAuthority
 from vault.wiring.clock import monotonic
+from vault.wiring.egress import egress
 
 
 class CredentialWiring:
@@ -86,7 +87,7 @@ class CredentialWiring:
 
     def _registrars(self) -> dict[str, Rotator]:
         settings = self._settings
-        sender = Http(settings.insecure_hosts, timedelta(seconds=settings.request_deadline_s), settings.ca_file)
+        sender = Http(egress(settings), timedelta(seconds=settings.request_deadline_s))
         authority = TenantAuthority(self._access, self.keeping)
         return {
             f"{REGISTRAR}{name}": Registrar(recipe, sender, authority, secrets.token_bytes)

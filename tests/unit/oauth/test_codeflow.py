@@ -19,6 +19,7 @@ import requests
 
 from tests.simulator import Simulator
 from tests.simulator.client import consent
+from vault.egress.rules import Egress
 from vault.errors import ConnectRefused
 from vault.model import Answer
 from vault.oauth import codeflow
@@ -61,7 +62,7 @@ def client(provider: Provider) -> Client:
 
 
 def exchange() -> RequestsCodeExchange:
-    return RequestsCodeExchange(["127.0.0.1"])
+    return RequestsCodeExchange(Egress(["127.0.0.1"]))
 
 
 def agreed(provider: Provider, *scopes: str) -> Secret:
@@ -88,7 +89,7 @@ def refused(provider: Provider, code: Secret, **more: str) -> ConnectRefused:
 
 
 def asked(provider: Provider, *scopes: str) -> dict[str, list[str]]:
-    uri = RequestsCodeExchange().authorization(provider, client(provider), CALLBACK, scopes, "st&te", VERIFIER)
+    uri = RequestsCodeExchange(Egress()).authorization(provider, client(provider), CALLBACK, scopes, "st&te", VERIFIER)
     assert uri.startswith(provider.authorize_uri)
     return parse_qs(urlsplit(uri).query, strict_parsing=True)
 
@@ -127,7 +128,7 @@ def test_parameters_and_separators_of_the_provider_s_own_are_kept() -> None:
 
 @pytest.mark.parametrize("uri", ["http://far.test/authorize", "ftp://far.test/", "//far.test/authorize", ""])
 def test_nobody_is_sent_anywhere_without_tls(uri: str) -> None:
-    for exchange in (RequestsCodeExchange(), RequestsCodeExchange(["127.0.0.1"])):
+    for exchange in (RequestsCodeExchange(Egress()), RequestsCodeExchange(Egress(["127.0.0.1"]))):
         with pytest.raises(ConnectRefused) as refusal:
             exchange.authorization(replace(FAR, authorize_uri=uri), client(FAR), CALLBACK, (), "s", VERIFIER)
         assert refusal.value.reason == "insecure"
@@ -140,7 +141,7 @@ def test_no_code_goes_anywhere_without_tls() -> None:
 
 
 def test_without_hosts_that_were_named_oauthlib_stays_strict() -> None:
-    RequestsCodeExchange()
+    RequestsCodeExchange(Egress())
     assert "OAUTHLIB_INSECURE_TRANSPORT" not in os.environ
 
 
@@ -265,7 +266,7 @@ def test_an_endless_answer_is_not_waited_for(
     simulator: Simulator, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes that drip in keep every time-out between bytes from striking; a person waits, so the whole is bounded."""
-    monkeypatch.setattr(codeflow, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(codeflow, "DEADLINE", timedelta(seconds=0.5))
     code = agreed(provider)
     simulator.add_fault("acme", "drip", delay=6.0)
     begun = time.monotonic()
@@ -276,7 +277,7 @@ def test_an_endless_answer_is_not_waited_for(
 def test_silence_is_not_waited_for_either(
     simulator: Simulator, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codeflow, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(codeflow, "DEADLINE", timedelta(seconds=0.5))
     code = agreed(provider)
     simulator.add_fault("acme", "slow", delay=30.0)
     assert refused(provider, code).reason == "provider_unreachable"
@@ -313,11 +314,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[requests.PreparedRequest]:
     """What would have left, without leaving."""
     heard: list[requests.PreparedRequest] = []
 
-    def send(_: object, request: requests.PreparedRequest, **__: object) -> None:
+    def send(_: object, request: requests.PreparedRequest, *__: object, **___: object) -> None:
         heard.append(request)
         raise _Sent
 
-    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    monkeypatch.setattr(codeflow._Sending, "send", send)
     return heard
 
 

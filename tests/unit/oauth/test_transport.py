@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from vault.egress.rules import Egress
 from vault.oauth import transport as transport_module
 from vault.oauth.transport import CurlTransport
 from vault.outcome import Exchange, TokenRequest
@@ -131,7 +132,7 @@ def serve(stack: ExitStack) -> Callable[..., Server]:
 
 @pytest.fixture
 def transport(stack: ExitStack) -> CurlTransport:
-    made = CurlTransport([HOST], time.monotonic)
+    made = CurlTransport(Egress([HOST]), time.monotonic)
     stack.callback(made.close)
     return made
 
@@ -286,7 +287,7 @@ def test_what_is_not_https_is_not_even_tried(transport: CurlTransport, uri: str)
 
 def test_plain_http_is_for_the_hosts_that_were_named(stack: ExitStack, serve: Callable[..., Server]) -> None:
     server = serve()
-    strict = CurlTransport(["localhost"], time.monotonic)
+    strict = CurlTransport(Egress(["localhost"]), time.monotonic)
     stack.callback(strict.close)
     assert post(strict, server.uri) == Exchange(None, 0, b"", None, False, "refused_uri")
     assert server.connections == 0
@@ -412,7 +413,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     stack: ExitStack, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport_module, "IDLE_LIFE_S", 1)
-    transport = CurlTransport([HOST], time.monotonic)
+    transport = CurlTransport(Egress([HOST]), time.monotonic)
     stack.callback(transport.close)
     server = serve()
     post(transport, server.uri)
@@ -536,9 +537,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_a_server_that_cannot_show_who_it_is_gets_nothing(
-    transport: CurlTransport, serve: Callable[..., Server], certificate: Path
-) -> None:
+def test_a_server_that_cannot_show_who_it_is_gets_nothing(serve: Callable[..., Server], certificate: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     received: list[bytes] = []
@@ -551,6 +550,7 @@ def test_a_server_that_cannot_show_who_it_is_gets_nothing(
             received.append(b"")
 
     server = serve(greet=shake_hands)
+    transport = CurlTransport(Egress([HOST], ["127.0.0.0/8"]), time.monotonic)
     end = post(transport, server.uri.replace("http://", "https://").replace(HOST, "localhost"))
     assert end == Exchange(None, 0, b"", None, False, "certificate")
     assert b"".join(received) == b""
@@ -576,7 +576,7 @@ def test_the_environment_s_proxy_is_not_asked(
     proxy, server = serve(), serve()
     for name in ("http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy.uri)
-    transport = CurlTransport([HOST], time.monotonic)
+    transport = CurlTransport(Egress([HOST]), time.monotonic)
     stack.callback(transport.close)
     assert post(transport, server.uri).status == 200
     assert (len(proxy.requests), len(server.requests)) == (0, 1)
@@ -599,7 +599,7 @@ def test_polling_returns_after_its_time_when_nothing_ended(
 
 def test_closing_drops_what_is_in_flight(serve: Callable[..., Server]) -> None:
     server = serve(lambda connection, number: None)
-    transport = CurlTransport([HOST], time.monotonic)
+    transport = CurlTransport(Egress([HOST]), time.monotonic)
     transport.start(request(server.uri))
     until = time.monotonic() + 10
     while not server.requests and time.monotonic() < until:

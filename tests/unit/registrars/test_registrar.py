@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vault.credentials.rotators import Made, RotationRequest
+from vault.egress.once import Heard, Sent
 from vault.errors import ReconnectRequired, RotationFailed, UnknownCredential
 from vault.registrars.data import read_recipes
 from vault.registrars.registrar import Registrar
-from vault.registrars.wire import Heard, Sent
 from vault.secret import Secret
 from vault.webhooks import is_secret
 

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from tests.support.receiver import Receiver, reset, slowly, status
-from vault.registrars.wire import MAX_BODY, Heard, Http, Sent
+from vault.egress.once import MAX_BODY, Heard, Http, Sent
+from vault.egress.rules import Egress
 
 SECOND = timedelta(seconds=1)
 
@@ -22,7 +23,7 @@ def there() -> Iterator[Receiver]:
 
 
 def send(there: Receiver, path: str, deadline: timedelta = 5 * SECOND) -> Heard:
-    return Http(["127.0.0.1"], deadline).send(Sent("POST", there.url(path), ("X-Mine: 1",), b"{}"))
+    return Http(Egress(["127.0.0.1"]), deadline).send(Sent("POST", there.url(path), ("X-Mine: 1",), b"{}"))
 
 
 def test_what_is_sent_arrives_as_it_was_written(there: Receiver) -> None:
@@ -65,11 +66,11 @@ def test_a_request_is_sent_once_whatever_becomes_of_its_answer(there: Receiver) 
 
 
 def test_nobody_there_is_no_answer() -> None:
-    assert Http(["127.0.0.1"], SECOND).send(Sent("GET", "http://127.0.0.1:1/", (), None)).failure == "connect"
+    assert Http(Egress(["127.0.0.1"]), SECOND).send(Sent("GET", "http://127.0.0.1:1/", (), None)).failure == "connect"
 
 
 def test_plain_http_is_refused_where_the_operator_has_not_allowed_it(there: Receiver) -> None:
-    assert Http([], SECOND).send(Sent("GET", there.url("/"), (), None)).failure == "refused_uri"
+    assert Http(Egress(), SECOND).send(Sent("GET", there.url("/"), (), None)).failure == "refused_uri"
     assert there.received == []
 
 

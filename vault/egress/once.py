@@ -7,13 +7,14 @@ that. Redirects are not followed: the credential that authorises the call would 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
 import pycurl
+
+from vault.egress.rules import Door, Egress
+from vault.provider import TlsIdentity
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of an answer; lists of a hundred registrations have fewer."""
@@ -37,6 +38,8 @@ class Sent(NamedTuple):
     url: str
     headers: tuple[str, ...]
     body: bytes | None
+    identity: TlsIdentity | None = None
+    """The client certificate to show."""
 
     def __repr__(self) -> str:
         """Show what has no secret in it."""
@@ -57,32 +60,33 @@ class Heard(NamedTuple):
 
 
 class Http:
-    """Requests, one at a time; plain HTTP only to hosts that the operator named, for tests."""
+    """Requests, one at a time, to wherever they may go. Thread-safe."""
 
-    def __init__(self, insecure_hosts: Iterable[str], deadline: timedelta, authorities: Path | None = None) -> None:
-        self._insecure_hosts, self._deadline = frozenset(insecure_hosts), deadline
-        self._authorities = authorities
+    def __init__(self, egress: Egress, deadline: timedelta, largest: int = MAX_BODY) -> None:
+        self._egress, self._deadline, self._largest = egress, deadline, largest
 
     def send(self, request: Sent) -> Heard:
         """Send a request once, and wait for its answer."""
-        answer = _Answer()
-        curl = pycurl.Curl()
+        answer, door, curl = _Answer(self._largest), Door(self._egress), pycurl.Curl()
+        door.aim(request.url)
         try:
+            self._egress.prepare(curl, door)
             self._prepare(curl, request, answer)
             curl.perform()
             return Heard(curl.getinfo(pycurl.RESPONSE_CODE), bytes(answer.body), _wait(answer.headers, curl))
         except pycurl.error as error:
-            return Heard(0, b"", None, _FAILURES.get(error.args[0], "no_answer"))
+            failure = _FAILURES.get(error.args[0], "no_answer")
+            return Heard(0, b"", None, "refused_uri" if failure == "connect" and door.refused else failure)
         finally:
             curl.close()
 
     def _prepare(self, curl: pycurl.Curl, request: Sent, answer: _Answer) -> None:
-        allow_http = (urlsplit(request.url).hostname or "") in self._insecure_hosts
+        allow_http = self._egress.allows_plain(request.url)
         milliseconds = max(1, int(self._deadline.total_seconds() * 1000))
         options: Mapping[int, object] = {
-            pycurl.URL: request.url, pycurl.PATH_AS_IS: 1, pycurl.PROXY: "", pycurl.NOSIGNAL: 1,
+            pycurl.URL: request.url.encode(), pycurl.PATH_AS_IS: 1,
             pycurl.PROTOCOLS: pycurl.PROTO_HTTPS | (pycurl.PROTO_HTTP if allow_http else 0),
-            pycurl.FOLLOWLOCATION: 0, pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
             pycurl.FRESH_CONNECT: 1, pycurl.FORBID_REUSE: 1,
             pycurl.TIMEOUT_MS: milliseconds, pycurl.CONNECTTIMEOUT_MS: max(1, milliseconds // 2),
             pycurl.HTTPHEADER: (*request.headers, "Expect:"),
@@ -90,8 +94,9 @@ class Http:
         }  # fmt: skip
         for option, value in options.items():
             curl.setopt(option, value)
-        if self._authorities is not None:
-            curl.setopt(pycurl.CAINFO, str(self._authorities))
+        if request.identity is not None:
+            curl.setopt(pycurl.SSLCERT_BLOB, request.identity.chain.reveal().encode())
+            curl.setopt(pycurl.SSLKEY_BLOB, request.identity.key.reveal().encode())
         if request.method == "GET":
             curl.setopt(pycurl.HTTPGET, 1)
         elif request.body is not None or request.method == "POST":
@@ -100,12 +105,12 @@ class Http:
 
 
 class _Answer:
-    def __init__(self) -> None:
-        self.body = bytearray()
+    def __init__(self, largest: int) -> None:
+        self.body, self._largest = bytearray(), largest
         self.headers: dict[str, str] = {}
 
     def write(self, data: bytes) -> int:
-        if len(self.body) + len(data) > MAX_BODY:
+        if len(self.body) + len(data) > self._largest:
             return -1
         self.body += data
         return len(data)

@@ -1,0 +1,1 @@
+"""Where requests may go, and one request to its end."""
