@@ -42,7 +42,18 @@ from vault.errors import (
 )
 from vault.events import Delivery, Endpoint, Event, EventType
 from vault.exposition import metrics_text, serve_metrics
-from vault.facade import Audit, BasicAuth, ClientCertificate, Clients, Events, Keys, Maintenance, OAuthGrant, Vault
+from vault.facade import (
+    Audit,
+    BasicAuth,
+    ClientCertificate,
+    Clients,
+    Events,
+    Keys,
+    Maintenance,
+    OAuthGrant,
+    ProviderSession,
+    Vault,
+)
 from vault.jobs import (
     LANES,
     AuditChain,
@@ -138,6 +149,7 @@ __all__ = [
     "OpenAudit",
     "Overdue",
     "Progress",
+    "ProviderSession",
     "QueueUnavailable",
     "ReconnectRequired",
     "Refresh",

@@ -5,7 +5,19 @@ from vault.facade.clients import Clients
 from vault.facade.events import Events
 from vault.facade.keys import Keys
 from vault.facade.maintenance import Maintenance
+from vault.facade.session import ProviderSession
 from vault.facade.storing import BasicAuth, ClientCertificate, OAuthGrant
 from vault.facade.vault import Vault
 
-__all__ = ["Audit", "BasicAuth", "ClientCertificate", "Clients", "Events", "Keys", "Maintenance", "OAuthGrant", "Vault"]
+__all__ = [
+    "Audit",
+    "BasicAuth",
+    "ClientCertificate",
+    "Clients",
+    "Events",
+    "Keys",
+    "Maintenance",
+    "OAuthGrant",
+    "ProviderSession",
+    "Vault",
+]

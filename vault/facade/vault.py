@@ -11,6 +11,7 @@ from vault import settings as settings_module
 from vault.errors import TokenUnavailable
 from vault.facade.credentials import CredentialCalls
 from vault.facade.ids import read_id
+from vault.facade.session import ProviderSession
 from vault.facade.standing import StandingCalls
 from vault.jobs import Refresh
 from vault.model import Connection, Token, checked_tenant
@@ -96,6 +97,16 @@ class Vault(CredentialCalls, StandingCalls):
         """
         self._connecting.ask(read_id(job.connection_id), insist=True)
         self._wiring.doorbell.flush()
+
+    def session(self, connection_id: UUID | str, base: str, **options: Any) -> ProviderSession:
+        """Return a session of requests that speaks to a provider's API with the token of a connection.
+
+        Args:
+            connection_id: In whose name; whether there is such a connection shows at the first request.
+            base: The API's address; the token goes to its origin only.
+            options: See ``ProviderSession``.
+        """
+        return ProviderSession(self, connection_id, base, **options)
 
     def report_rejected(self, connection_id: UUID | str) -> None:
         """Tell that the provider's API refused the served token: a new one is asked for. Raises as ``enqueue`` does."""
