@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import structlog
 from redis import Redis
 
 from tests.support import stack
 
+hypothesis.settings.register_profile("busy", deadline=None)  # nothing is late on a machine with other things to do
+hypothesis.settings.load_profile("busy")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background deaf to Ctrl-C, and so would be every process that we start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
