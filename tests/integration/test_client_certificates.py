@@ -79,6 +79,17 @@ def test_a_replaced_certificate_is_shown_from_the_next_look_on(bank: Bank, monke
     assert bank.front.refused == 0
 
 
+def test_a_certificate_that_was_taken_away_is_shown_no_more(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by who has held it: it may have leaked."""
+    monkeypatch.setattr(clients, "LOOK_EVERY", timedelta(0))
+    each = bank.connect()
+    refresh(bank, each)
+    bank.vault.delete_credentials(bank.certificate)
+    before = len(bank.front.names)
+    refresh(bank, each)
+    assert (len(bank.front.names), bank.row(each)["version"], bank.state(each)[0]) == (before, 2, "active")
+
+
 @pytest.mark.parametrize("how", ["deleted", "unknown", "no certificate"])
 def test_without_its_certificate_nothing_is_asked_and_no_grant_is_touched(bank: Bank, how: str) -> None:
     each = bank.connect()

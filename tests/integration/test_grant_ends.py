@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 
@@ -110,6 +110,21 @@ def test_an_end_that_comes_sooner_is_seen_and_one_that_is_gone_forgotten(house: 
     assert house.worker.expiry_scan().told == 1
     assert told(house) == [(sooner, 7)]
     assert [row["connection_id"] for row in house.sql("SELECT connection_id FROM evergrant.grant_end")] == [sooner]
+
+
+def test_a_role_that_may_change_grants_and_nothing_else_is_not_stopped(house: House) -> None:
+    """As one whose rights were granted before there was such a table."""
+    each, role = house.connect(), f"elder_{uuid4().hex}"
+    with psycopg.connect(house.database_url) as session:
+        session.execute(f"CREATE ROLE {role}".encode())
+        session.execute(f"GRANT USAGE ON SCHEMA evergrant TO {role}".encode())
+        session.execute(f"GRANT SELECT, UPDATE ON evergrant.oauth_grant TO {role}".encode())
+        session.execute(f"SET ROLE {role}".encode())
+        session.execute("UPDATE evergrant.oauth_grant SET grant_ends_at = now() + interval '40 days'")
+        session.execute("RESET ROLE")
+        noted = session.execute("SELECT connection_id FROM evergrant.grant_end").fetchall()
+        session.rollback()
+    assert noted == [(each,)]
 
 
 def test_many_ends_are_told_of_in_few_statements_and_by_several_at_a_time(house: House) -> None:

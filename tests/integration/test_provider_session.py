@@ -157,6 +157,13 @@ def test_an_api_that_stays_busy_is_asked_three_times(api: Receiver) -> None:
     assert len(api.received) == 3
 
 
+def test_what_is_sent_is_named(api: Receiver) -> None:
+    """Without its name it could be a stream, which nobody would see before sending it twice."""
+    with pytest.raises(TypeError, match="by name"):
+        Scene(api).session.request("POST", "me", None, iter([b"x"]))
+    assert api.received == []
+
+
 @pytest.mark.parametrize(("asked", "sent"), [(False, 1), (True, 2)])
 def test_what_may_change_something_is_sent_again_only_when_that_is_asked_for(
     api: Receiver, asked: bool, sent: int

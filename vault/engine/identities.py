@@ -25,6 +25,7 @@ class Identities:
 
         Raises:
             UnknownCredential: There is no active certificate of that id that was stored with its key.
+            RotationFailed: Its value has just been taken away.
             KeyUnavailable, CannotOpen, StoreUnavailable
         """
         for _ in range(TRIES):

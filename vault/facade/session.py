@@ -82,24 +82,27 @@ class ProviderSession(requests.Session):
         """Send a request; see ``requests.Session.request``.
 
         Raises:
+            TypeError: More than method and address was given without its name.
             ValueError: The address is of another origin than ``base``: the token is not for it.
             RefreshPending, ReconnectRequired, UnknownConnection, KeyUnavailable, CannotOpen, StoreUnavailable
             requests.RequestException: No answer came.
         """
+        if arguments:
+            raise TypeError("what is sent is given by name, such as data=…")
         verb = (method.decode() if isinstance(method, bytes) else method).upper()
         where = urljoin(self._base, url.decode() if isinstance(url, bytes) else url)
         if _origin(where) != _origin(self._base):
             raise ValueError(f"{_shown(where)} is not at {_shown(self._base)}: the token is not for it")
         words.setdefault("timeout", self._timeout)
-        return self._sent(verb, where, arguments, words)
+        return self._sent(verb, where, words)
 
-    def _sent(self, verb: str, where: str, arguments: tuple[Any, ...], words: dict[str, Any]) -> requests.Response:
+    def _sent(self, verb: str, where: str, words: dict[str, Any]) -> requests.Response:
         again = (verb in SAFE or self._retry_unsafe) and _repeatable(words)
         token, renewed, tries = self._tokens.get(self._connection_id), False, 0
         while True:
             tries += 1
             try:
-                answer = super().request(verb, where, *arguments, **{**words, "auth": _Bearer(token)})
+                answer = super().request(verb, where, **{**words, "auth": _Bearer(token)})
             except requests.ConnectionError:
                 if not again or tries >= TRIES:
                     raise

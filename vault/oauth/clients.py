@@ -17,7 +17,7 @@ import structlog
 
 from vault.engine.identities import Identities
 from vault.engine.registrations import opened, refusal
-from vault.errors import VaultError
+from vault.errors import RotationFailed, UnknownCredential, VaultError
 from vault.forks import in_children
 from vault.keyring import Keyring
 from vault.metrics import client_secrets_refused
@@ -119,10 +119,13 @@ class ClientRegistry:
             self._merge()
 
     def _identity(self, certificate_id: UUID) -> TlsIdentity | None:
-        """Return a certificate as it is now; when it cannot be had, as it was before."""
+        """Return a certificate as it is now; while it cannot be read, as it was before. None: it was taken away."""
         known = self._identities.get(certificate_id)
         try:
             found = self._reader.read(certificate_id, known)
+        except (UnknownCredential, RotationFailed) as error:  # whoever deletes one that has leaked means it
+            self._tell(f"certificate {certificate_id}", type(error).__name__)
+            return None
         except VaultError as error:
             self._tell(f"certificate {certificate_id}", type(error).__name__)
             return known

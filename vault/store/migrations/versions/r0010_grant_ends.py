@@ -11,13 +11,17 @@ branch_labels = None
 depends_on = None
 
 _NOTE = """
-CREATE FUNCTION evergrant.grant_end_note() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION evergrant.grant_end_note() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   INSERT INTO evergrant.grant_end (connection_id, ends_at) VALUES (NEW.connection_id, NEW.grant_ends_at)
   ON CONFLICT (connection_id) DO UPDATE SET ends_at = EXCLUDED.ends_at, look_at = EXCLUDED.look_at;
   RETURN NULL;
 END $$
 """
+"""In the owner's name: a role that was granted its rights before this table was there goes on refreshing."""
+_CLOSED = "REVOKE EXECUTE ON FUNCTION evergrant.grant_end_note() FROM PUBLIC"
+"""Nobody else is to hang it on a table of their own."""
 _TRIGGERS = (
     "CREATE TRIGGER grant_end_new AFTER INSERT ON evergrant.oauth_grant FOR EACH ROW"
     " WHEN (NEW.grant_ends_at IS NOT NULL) EXECUTE FUNCTION evergrant.grant_end_note()",
@@ -64,7 +68,7 @@ def upgrade() -> None:
         "INSERT INTO evergrant.grant_end (connection_id, ends_at)"
         " SELECT connection_id, grant_ends_at FROM evergrant.oauth_grant WHERE grant_ends_at IS NOT NULL"
     )
-    for statement in (_NOTE, *_TRIGGERS):
+    for statement in (_NOTE, _CLOSED, *_TRIGGERS):
         op.execute(statement)
 
 
