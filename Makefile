@@ -49,6 +49,9 @@ chaos: setup ## kill, freeze and cut things for a long time and count what was l
 fuzz: setup ## throw twenty million malformed envelopes, keys and texts at their openers
 	$(RUN) tests.fuzz $(ARGS)
 
+ifneq ($(PIP_CERT),)
+bench: export SSL_CERT_FILE := $(or $(SSL_CERT_FILE),$(PIP_CERT)) # what uv calls it
+endif
 bench: setup ## measure: each figure beside its limit
 	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --require-hashes --requirement deploy/bench.lock
 	$(RUN) tests.benchmarks $(ARGS)
