@@ -58,7 +58,7 @@ bench: setup ## measure: each figure beside its limit
 
 lock: ## resolve the dependencies again (needs uv; ARGS=--upgrade for the newest versions)
 	@command -v uv >/dev/null || { echo 'make lock needs uv on PATH'; exit 1; }
-	$(COMPILE) --extra embedded --extra azure --extra transit --extra mysql --extra dev \
+	$(COMPILE) --extra web --extra embedded --extra azure --extra transit --extra mysql --extra dev \
 	    --output-file deploy/requirements.lock pyproject.toml
 	$(COMPILE) --extra bench --constraint deploy/requirements.lock --output-file deploy/bench.lock pyproject.toml
 
