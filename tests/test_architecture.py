@@ -31,11 +31,11 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.keyring", "vault.legacy"),
     ("vault.envelope", "vault.cache"),
     ("vault.ports",),
-    ("vault.policy", "vault.standing"),
-    ("vault.claims", "vault.egress", "vault.outcome", "vault.settings"),
+    ("vault.lineage", "vault.policy", "vault.standing"),
+    ("vault.claims", "vault.egress", "vault.means", "vault.outcome", "vault.settings"),
     ("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials", "vault.events"),
     ("vault.webhooks",),
-    ("vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
+    ("vault.dialect", "vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
 )
 """From the top down. A part is a module or a package; parts beside each other do not know each other."""
 

@@ -170,11 +170,15 @@ class Answer:
     """What a provider's token endpoint gave, after reading: the one shape every dialect is turned into."""
 
     access_token: Secret
+    """Empty: the one before goes on, as of a provider that prolongs it."""
     refresh_token: Secret | None
     expires_in: timedelta | None
     token_type: str = "Bearer"
     scopes: tuple[str, ...] | None = None
     refresh_expires_in: timedelta | None = None
+    """After which the grant lapses unless it is refreshed."""
+    grant_expires_in: timedelta | None = None
+    """After which it ends whatever is done."""
     account: str | None = None
     """Whose account it is, where the provider says so in this answer."""
     extra: Mapping[str, str] = field(default_factory=dict)

@@ -9,6 +9,15 @@ from vault.model import Answer
 from vault.provider import TlsIdentity
 
 
+class Started(NamedTuple):
+    """A connect flow on its way."""
+
+    url: str
+    """Where the owner is sent."""
+    remembered: str
+    """What its end wants to know, and nobody else may: the code verifier, or OAuth 1.0a's request token."""
+
+
 class TokenRequest(NamedTuple):
     """A POST to a provider, complete; ``tag`` comes back with its end."""
 
@@ -20,6 +29,7 @@ class TokenRequest(NamedTuple):
     send_within: timedelta
     """The body must not leave later than this after the start: the claim would not hold until the answer."""
     identity: TlsIdentity | None = None
+    method: str = "POST"
 
 
 class Exchange(NamedTuple):

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import NamedTuple
 
-from vault.claims import Claim, Kept, Lineage, Verdict
+from vault.claims import Claim, Verdict
 from vault.model import Status
 from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, StepNeeded, Throttled, Unknown
-from vault.provider import Provider, Rotation
+from vault.provider import LONGEST_LIFE, Provider, Rotation
 from vault.settings import Settings
 
 ZERO = timedelta(0)
@@ -98,15 +98,26 @@ def timing(policy: RefreshPolicy, provider: Provider) -> Timing:
 # ------------------------------------------------------------------------------------------------------------ when due
 
 
-def refresh_in(policy: RefreshPolicy, provider: Provider, life: timedelta, share: float) -> timedelta:
+IDLE_SHARE = 0.8
+"""Of the time after which a grant lapses when it lies idle; the rest is for outages."""
+
+
+def refresh_in(
+    policy: RefreshPolicy, provider: Provider, life: timedelta, share: float, idle: timedelta | None = None
+) -> timedelta:
     """How long after an access token was issued its refresh is due.
 
     The earlier of 90 % of its life and five minutes before its end, minus jitter, but never before half of the life nor
-    before the provider's earliest. ``share`` in [0, 1) comes from a hash of the connection's id.
+    before the provider's earliest. ``share`` in [0, 1) comes from a hash of the connection's id. Where a grant lapses
+    after lying ``idle``, it is kept alive, also at a provider who wants no token refreshed that nobody asks for.
     """
+    if not provider.proactive:
+        return max(idle * IDLE_SHARE if idle else LONGEST_LIFE, provider.earliest_refresh)
     due = min(life * policy.threshold, life - policy.margin)
     due = max(due, life / 2)
     due -= (due - life / 2) * min(policy.spread * share, 1.0)
+    if idle is not None:
+        due = min(due, idle * IDLE_SHARE)
     return max(due, provider.earliest_refresh, ZERO)
 
 
@@ -175,6 +186,9 @@ def after_claim(policy: RefreshPolicy, provider: Provider, claim: Claim) -> Deci
     """Decide what to do with a row just claimed (S3, S6)."""
     if claim.parent_fp is None:
         return Decision(Step.END, _without_refresh_token(claim))
+    early = claim.refreshed_at + provider.earliest_refresh - claim.claimed_at
+    if provider.earliest_refresh and early > ZERO and not claim.candidate:
+        return Decision(Step.END, give_back(claim)._replace(wait=early))
     if claim.attempt > policy.quarantine_after and claim.status is not Status.QUARANTINED:
         return Decision(Step.END, _quarantine(policy, provider, claim))
     if claim.candidate and provider.rotation is not Rotation.UNTIL_SUCCESSOR_USED:
@@ -334,66 +348,3 @@ def _doubt_wait(policy: RefreshPolicy, provider: Provider, claim: Claim, now: da
     if replay_is_safe(provider, since, now, timing(policy, provider).deadline):
         return _in_window(policy, provider, doubted, now, wait)
     return max(wait, last_try_at(claim) - now)
-
-
-# ---------------------------------------------------------------------------------------------------- S5: where to keep
-
-
-class Place(Enum):
-    """Where an answer goes whose parent was not found in the row."""
-
-    STORED = "stored"
-    """It is in the row, or has been: an earlier commit had gone through."""
-    ROW = "row"
-    """The row still has its parent and is in nobody's hands: try again."""
-    CANDIDATE = "candidate"
-    """Somebody moved the lineage or holds a lease on it; the only live token may be this one."""
-    REVOKE = "revoke"
-    """The owner has disconnected: the provider is told to forget it."""
-    DROP = "drop"
-    """The owner has given a newer consent, which wins."""
-
-
-def place(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
-    """Decide where a late answer goes, by lineage and not by lease (P2).
-
-    Args:
-        kept: The answer.
-        row: What it is held against; None: the connection is gone.
-        known: Its refresh token has been stored for this connection before. Such a token has had its turn: its process
-            died, or slept, between the commit and the disk, and what it gave has been spent since.
-    """
-    if row is None:
-        return Place.DROP
-    if row.status is Status.DISCONNECTED:
-        return Place.REVOKE  # of whichever consent: none of them is wanted any more
-    if row.consent != kept.consent:
-        return Place.DROP
-    if (known or row.refresh_fp == kept.refresh_fp) and row.version >= kept.version:
-        return Place.STORED
-    fits = row.refresh_fp == kept.parent_fp and row.version == kept.parent_version
-    return Place.ROW if fits and not _may_be_undone(kept, row) else Place.CANDIDATE
-
-
-def _may_be_undone(kept: Kept, row: Lineage) -> bool:
-    """Whether a later claimant is sending the parent, or has sent it and thereby undone this answer."""
-    return row.epoch != kept.epoch and (row.leased or kept.fragile)
-
-
-def is_conclusive(verdict: Verdict, row: Lineage | None, *, candidates: bool, spooled: bool, client_id: str) -> bool:
-    """S7: whether a rejection proves that the grant is dead.
-
-    Only if the row still holds the refresh token that was rejected, the claim is still ours, no other answer is in our
-    hands or on our disk, and the client that asked is the one that got the consent.
-    """
-    claim = verdict.claim
-    return (
-        row is not None
-        and row.consent == claim.consent
-        and row.refresh_fp == claim.parent_fp
-        and row.version == claim.version
-        and row.epoch == claim.epoch
-        and not candidates
-        and not spooled
-        and client_id == claim.client_id
-    )

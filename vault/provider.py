@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
+from vault.dialect import AnswerStyle, Assertion, ErrorStyle, RequestStyle, Variable
 from vault.secret import Secret
+
+LONGEST_LIFE = timedelta(days=3650)
+"""Of anything: what is said to live longer is looked after once in ten years."""
+
+
+class Strategy(StrEnum):
+    """How a provider's access token is followed by another (docs/providers.md, "Strategies")."""
+
+    REFRESH = "refresh"
+    """A refresh token is exchanged (RFC 6749, section 6)."""
+    CLIENT_CREDENTIALS = "client_credentials"
+    """Our registration asks for itself (RFC 6749, section 4.4)."""
+    JWT_BEARER = "jwt_bearer"
+    """A signed assertion is exchanged (RFC 7523, section 2.1): Google's and Salesforce's servers."""
+    MINTED = "minted"
+    """The token is a signed statement of our own (Apple Music's developer token); nobody is asked."""
+    EXCHANGE = "exchange_access_token"
+    """The access token itself is exchanged for a longer one (Facebook, Instagram, Threads)."""
+    EXTEND = "extend"
+    """The token stays, its life is prolonged (COROS)."""
+    OAUTH1 = "oauth1"
+    """Requests are signed (RFC 5849), and tokens live until they are revoked."""
+    NONE = "none"
+    """Nothing renews it but its owner (Apple Music's user token)."""
 
 
 class Rotation(StrEnum):
@@ -32,6 +58,10 @@ class ClientAuth(StrEnum):
     BASIC = "basic"
     BODY = "body"
     NONE = "none"
+    PRIVATE_KEY_JWT = "private_key_jwt"
+    """By an assertion that is signed with the registration's private key (RFC 7523, section 2.2)."""
+    MINTED_SECRET = "minted_secret"
+    """By a client secret that is itself such an assertion (Sign in with Apple)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +70,7 @@ class Client:
 
     client_id: str
     client_secret: Secret | None
-    """What shows that it is us; None: the client is a public one."""
+    """What shows that it is us, a private key where we sign; None: the client is a public one."""
     other_secret: Secret | None = None
     """While the secret is rolled: another that may be valid too, for when the first is refused."""
 
@@ -61,6 +91,11 @@ class TlsIdentity:
     key: Secret
 
 
+PLAIN_REQUEST = RequestStyle()
+"""As RFC 6749 writes it; the very same object in every provider that does."""
+PLAIN_ANSWER, PLAIN_ERRORS, PLAIN_ASSERTION = AnswerStyle(), ErrorStyle(), Assertion()
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One row of the registry. Durations are ``timedelta``; who we are there is filled in from settings and store."""
@@ -73,12 +108,23 @@ class Provider:
     revoke_uri: str | None = None
     refresh_uri: str | None = None
     """Where refreshes go, when that is not ``token_uri``."""
+    introspect_uri: str | None = None
+    """Where a token is asked about (RFC 7662)."""
+    lengthen_uri: str | None = None
+    """Where the short-lived token that a code brings is exchanged at once (Instagram)."""
+    request_token_uri: str | None = None
+    """Where OAuth 1.0a begins."""
+    discover: bool = False
+    """Whether the issuer is asked for the addresses that are not given (RFC 8414)."""
+    strategy: Strategy = Strategy.REFRESH
     rotation: Rotation = Rotation.STRICT
     replay_window: timedelta = timedelta(0)
     client_auth: ClientAuth = ClientAuth.BASIC
     scopes: tuple[str, ...] = ()
     scope_separator: str = " "
     scope_on_refresh: bool = False
+    pkce: bool = True
+    """False only for who breaks on it (Slack)."""
     authorize_parameters: Mapping[str, str] = field(default_factory=dict)
     default_life: timedelta = timedelta(hours=1)
     """Assumed when an answer does not say: unknown expiry never means "never"."""
@@ -86,11 +132,23 @@ class Provider:
     """No refresh sooner than this after the last one (Exact Online)."""
     grant_life: timedelta | None = None
     """Absolute life of the grant from consent, when refreshing does not extend it (Spotify)."""
-    account_member: str | None = None
-    """Where the token answer names the account: a member, or a path of members joined by dots."""
-    kept_members: tuple[str, ...] = ()
-    """Members of the token answer that become metadata of the connection (Salesforce's ``instance_url``)."""
-    dead_grant_codes: tuple[str, ...] = ("invalid_grant",)
+    idle_life: timedelta | None = None
+    """A grant not refreshed for this long lapses (Google's six months)."""
+    proactive: bool = True
+    """Whether tokens are refreshed before they end; else when somebody wants one (Twitch)."""
+    request: RequestStyle = PLAIN_REQUEST
+    """How codes are exchanged."""
+    refresh: RequestStyle = PLAIN_REQUEST
+    """How renewals are asked for."""
+    lengthen: RequestStyle = PLAIN_REQUEST
+    """How that exchange is asked for."""
+    answer: AnswerStyle = PLAIN_ANSWER
+    errors: ErrorStyle = PLAIN_ERRORS
+    assertion: Assertion = PLAIN_ASSERTION
+    variables: Mapping[str, Variable] = field(default_factory=dict)
+    """Parts of the addresses above that differ from connection to connection."""
+    callback_parameters: tuple[str, ...] = ()
+    """Parameters of the redirect that become metadata of the connection (QuickBooks's ``realmId``)."""
     certificate: UUID | None = None
     """The credential whose certificate every request to it is made with."""
     identity: TlsIdentity | None = None
@@ -110,3 +168,45 @@ class Provider:
             if registration.client is not None and registration.client.client_id == client_id:
                 return registration
         return self
+
+    def at(self, given: Mapping[str, str]) -> Provider:
+        """Return the provider at the addresses of one connection.
+
+        Args:
+            given: Its variables; those left out have their default.
+
+        Raises:
+            ValueError: One is missing, not known, or not what it may look like; the message names it.
+        """
+        if not self.variables and not given:
+            return self
+        values = self.variables_of(given)
+        uris = {name: getattr(self, name) for name in _ADDRESSES}
+        made: dict[str, Any] = {name: uri.format_map(values) for name, uri in uris.items() if uri}
+        return replace(self, **made)
+
+    def variables_of(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return a value for each variable. Raises ``ValueError``, as ``at`` does."""
+        unknown = sorted(given.keys() - self.variables.keys())
+        if unknown:
+            raise ValueError(f"{self.name} knows no variable {unknown[0][:40]!r}")
+        found: dict[str, str] = {}
+        for name, variable in self.variables.items():
+            value = given.get(name, variable.default)
+            if value is None:
+                raise ValueError(f"{self.name} wants the variable {name!r}")
+            if not variable.pattern.fullmatch(value):
+                raise ValueError(f"the variable {name!r} of {self.name} does not look like this")
+            found[name] = value
+        return found
+
+
+_ADDRESSES = (
+    "authorize_uri",
+    "token_uri",
+    "revoke_uri",
+    "refresh_uri",
+    "introspect_uri",
+    "request_token_uri",
+    "lengthen_uri",
+)

@@ -24,7 +24,7 @@ from tests.support.stack import build_schema
 from vault import ReconnectRequired, RefreshPending, StoreUnavailable
 from vault.claims import Kept
 from vault.engine import drain
-from vault.policy import Place
+from vault.lineage import Place
 from vault.secret import Secret
 from vault.spool import FileSpool
 from vault.store.engine import Database

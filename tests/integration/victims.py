@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec
 from uuid import UUID
 
@@ -83,10 +83,10 @@ def scan_and_die_reading(environment: Mapping[str, str], connection_id: UUID) ->
     """Die when the answer for one connection has come."""
     read = OAuthEndpoint.read
 
-    def sabotaged(self: OAuthEndpoint, provider: Provider, exchange: Exchange) -> Outcome:
+    def sabotaged(self: OAuthEndpoint, provider: Provider, exchange: Exchange, now: datetime | None = None) -> Outcome:
         if exchange.tag.claim.connection_id == connection_id:  # type: ignore[attr-defined]
             _die()
-        return read(self, provider, exchange)
+        return read(self, provider, exchange, now)
 
     OAuthEndpoint.read = sabotaged  # type: ignore[method-assign]
     _scan(environment)

@@ -47,7 +47,7 @@ def test_metadata_lives_as_long_as_its_connection(calm_house: House) -> None:
 def test_what_the_provider_s_answer_brings_is_kept_too(calm_house: House) -> None:
     house = calm_house
     registry = house.home / "providers.toml"
-    row = registry.read_text() + 'account_member = "org.id"\nkept_members = ["instance_url"]\n'
+    row = registry.read_text() + '[acme.answer]\naccount = "org.id"\nkept = ["instance_url"]\n'
     registry.write_text(row)
     extra = {"instance_url": "https://na2.example", "org": {"id": "org-17"}}
     house.simulator.configure(house.far_side, answer={"extra": extra})
@@ -79,7 +79,7 @@ def test_it_is_sealed_and_cannot_be_moved_or_brought_back(calm_house: House) -> 
 def test_a_consent_is_stored_though_what_was_kept_before_does_not_open(calm_house: House) -> None:
     house = calm_house
     registry = house.home / "providers.toml"
-    registry.write_text(registry.read_text() + 'kept_members = ["instance_url"]\n')
+    registry.write_text(registry.read_text() + '[acme.answer]\nkept = ["instance_url"]\n')
     house.simulator.configure(house.far_side, answer={"extra": {"instance_url": "https://na2.example"}})
     olga = house.connect("olga", metadata=GIVEN)
     house.sql("UPDATE evergrant.connection_metadata SET envelope = overlay(envelope PLACING 'xx'::bytea FROM 90)")

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from tests.model.state import End, Held, Row, Taken, brief
-from vault import policy
+from vault import lineage, policy
 from vault.claims import Claim, DataKeyRecord, Kept, Lineage, Verdict
+from vault.lineage import Place
 from vault.outcome import Outcome
-from vault.policy import Place, RefreshPolicy, Step
+from vault.policy import RefreshPolicy, Step
 from vault.provider import Provider, Rotation
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -30,8 +31,8 @@ class Rules:
 
     after_claim: Callable[[RefreshPolicy, Provider, Claim], policy.Decision] = policy.after_claim
     after_outcome: Callable[[RefreshPolicy, Provider, Claim, Outcome, datetime, float], Verdict] = policy.after_outcome
-    place: Callable[..., Place] = policy.place
-    is_conclusive: Callable[..., bool] = policy.is_conclusive
+    place: Callable[..., Place] = lineage.place
+    is_conclusive: Callable[..., bool] = lineage.is_conclusive
     lease_suffices: Callable[[RefreshPolicy, Provider, timedelta], bool] = policy.lease_suffices
     timing: Callable[[RefreshPolicy, Provider], policy.Timing] = policy.timing
     refresh_in: Callable[[RefreshPolicy, Provider, timedelta, float], timedelta] = policy.refresh_in

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.model.provider import Mode, is_accepted, revoke
 from tests.model.rules import Decisions
 from tests.model.state import FREE, Held, Row, State, Taken, Worker
+from vault.lineage import Place
 from vault.model import Status
-from vault.policy import Place
 
 SUSPECT = 1
 ENDED = (Status.NEEDS_RECONNECT, Status.DISCONNECTED)

@@ -12,9 +12,10 @@ from tests.model.rules import Rules
 from tests.model.settings import IDEMPOTENT, STRICT, STRICT_WITHOUT_PENALTY, grace
 from tests.model.state import Faults
 from tests.model.world import Setting
-from vault import policy
+from vault import lineage, policy
 from vault.claims import Claim, Kept, Lineage, Verdict
-from vault.policy import Decision, Place, RefreshPolicy, Timing
+from vault.lineage import Place
+from vault.policy import Decision, RefreshPolicy, Timing
 from vault.provider import Provider, Rotation
 
 SLEEP = Faults(2, crash=1, pause=1, lost=1)
@@ -32,31 +33,31 @@ def _always_row(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
 
 
 def _any_consent(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
-    return policy.place(kept if row is None else kept._replace(consent=row.consent), row, known=known)
+    return lineage.place(kept if row is None else kept._replace(consent=row.consent), row, known=known)
 
 
 def _over_a_lease(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
-    return policy.place(kept, None if row is None else row._replace(leased=False), known=known)
+    return lineage.place(kept, None if row is None else row._replace(leased=False), known=known)
 
 
 def _no_memory(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
-    return policy.place(kept, row, known=False)
+    return lineage.place(kept, row, known=False)
 
 
 def _no_candidates(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
-    place = policy.place(kept, row, known=known)
+    place = lineage.place(kept, row, known=known)
     return Place.DROP if place is Place.CANDIDATE else place
 
 
 def _no_revocation(kept: Kept, row: Lineage | None, *, known: bool) -> Place:
-    place = policy.place(kept, row, known=known)
+    place = lineage.place(kept, row, known=known)
     return Place.DROP if place is Place.REVOKE else place
 
 
 def _whatever_we_hold(
     verdict: Verdict, row: Lineage | None, *, candidates: bool, spooled: bool, client_id: str
 ) -> bool:
-    return policy.is_conclusive(verdict, row, candidates=False, spooled=spooled, client_id=client_id)
+    return lineage.is_conclusive(verdict, row, candidates=False, spooled=spooled, client_id=client_id)
 
 
 def _whatever_the_row(

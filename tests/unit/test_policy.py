@@ -10,11 +10,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from vault import policy
+from vault import lineage, policy
 from vault.claims import Claim, DataKeyRecord, Kept, Lineage, Verdict
+from vault.lineage import Place
 from vault.model import Answer, Status
 from vault.outcome import Ambiguous, Dead, Misconfigured, NotSent, Outcome, Refreshed, StepNeeded, Throttled, Unknown
-from vault.policy import Place, RefreshPolicy, Step
+from vault.policy import RefreshPolicy, Step
 from vault.provider import Provider, Rotation
 from vault.secret import Secret
 
@@ -531,7 +532,7 @@ MOVED = ROW._replace(refresh_fp=b"other", version=5)
     ids=str,
 )
 def test_an_answer_goes_where_its_lineage_says(row: Lineage | None, place: Place) -> None:
-    assert policy.place(answer(), row, known=False) is place
+    assert lineage.place(answer(), row, known=False) is place
 
 
 @pytest.mark.parametrize(
@@ -546,9 +547,9 @@ def test_an_answer_goes_where_its_lineage_says(row: Lineage | None, place: Place
     ids=str,
 )
 def test_an_answer_that_has_had_its_turn_is_not_kept(row: Lineage, place: Place) -> None:
-    assert policy.place(answer(), row, known=True) is place
+    assert lineage.place(answer(), row, known=True) is place
 
 
 def test_an_answer_that_a_later_request_undoes_does_not_go_into_the_row() -> None:
-    assert policy.place(answer(fragile=True), ROW, known=False) is Place.ROW
-    assert policy.place(answer(fragile=True), ROW._replace(epoch=10), known=False) is Place.CANDIDATE
+    assert lineage.place(answer(fragile=True), ROW, known=False) is Place.ROW
+    assert lineage.place(answer(fragile=True), ROW._replace(epoch=10), known=False) is Place.CANDIDATE

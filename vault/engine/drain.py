@@ -33,6 +33,7 @@ from vault.outcome import (
     Refreshed,
     StepNeeded,
     Throttled,
+    TokenRequest,
     Unknown,
 )
 from vault.policy import Step
@@ -256,8 +257,12 @@ class Drain:
         sent = Sent(claim, provider, spent, prepared, self._now())
         deadline = policy.timing(tools.policy, provider).deadline
         within = policy.send_within(tools.policy, provider, claim.lease_until - sent.sent_at)
-        tools.gate.take(provider, 1)
-        tools.transport.start(tools.endpoint.refresh_request(provider, spent, sent, deadline, within))
+        request = tools.endpoint.refresh_request(provider, spent, sent, deadline, within)
+        if isinstance(request, TokenRequest):
+            tools.gate.take(provider, 1)
+            tools.transport.start(request)
+        elif (kept := self._concluded(sent, request)) is not None:
+            self._keep([kept])
 
     def _unprepared(self, claim: Claim, reason: str) -> Verdict:
         return policy.unprepared(self._tools.policy, claim, reason, self._tools.jitter())
@@ -295,9 +300,11 @@ class Drain:
         """S4 to S7: read what came, and seal it or judge it."""
         sent = exchange.tag
         assert isinstance(sent, Sent)  # the tag is what _begin gave
+        return self._concluded(sent, self._tools.endpoint.read(sent.provider, exchange, self._now()))
+
+    def _concluded(self, sent: Sent, outcome: Outcome) -> Kept | None:
         claim, provider = sent.claim, sent.provider
         self._load[provider.name] -= 1
-        outcome = self._tools.endpoint.read(provider, exchange)
         if isinstance(outcome, Misconfigured) and outcome.of_client and self._tools.providers.refused(provider):
             self._tools.gate.spared(provider)
             share, now = self._tools.jitter(), self._now()

@@ -12,6 +12,7 @@ from vault.engine.sealing import ACCESS_TOKEN, REFRESH_TOKEN, Sealer, share_of
 from vault.envelope import context, open_envelope
 from vault.errors import CannotOpen, UnknownProvider
 from vault.keyring import Keyring
+from vault.means import Means, first_text, means_of
 from vault.migration import values
 from vault.migration.values import Unreadable
 from vault.model import SYSTEM, Answer
@@ -126,7 +127,20 @@ class Reader:
         return None if sealed is None else Secret(values.token(self._open_value(sealed.reveal(), tenant)))
 
 
-def new_grant(opened: Opened, connection_id: UUID, now: datetime, refresh_policy: RefreshPolicy) -> NewGrant:
+def renewed_with(opened: Opened, beside: Means | None = None) -> str | None:
+    """Return what the grant of a row is renewed with (``vault.means``); None: nothing renews it."""
+    return first_text(opened.provider, _answer(opened), beside or Means())
+
+
+def _answer(opened: Opened) -> Answer:
+    # A grant without an access token gets an empty one that is over: whatever looks after sealed rows, such as the
+    # rotation of keys, finds the same two envelopes in each of them.
+    return Answer(opened.access_token or Secret(""), opened.refresh_token, None)
+
+
+def new_grant(
+    opened: Opened, connection_id: UUID, now: datetime, refresh_policy: RefreshPolicy, *, renewable: bool
+) -> NewGrant:
     """Return the grant of a row, not sealed yet, with the times it would have had if we had got the consent.
 
     When a token was issued no source says: it is taken for its provider's default life before its end, but not for
@@ -134,8 +148,8 @@ def new_grant(opened: Opened, connection_id: UUID, now: datetime, refresh_policy
     """
     provider = opened.provider
     assert provider.client is not None  # a row of a provider without one is not opened
-    life, age = _life(opened, now)
-    due = max(policy.refresh_in(refresh_policy, provider, life, share_of(connection_id)), age)
+    life, age = _life(opened, now, renewable=renewable)
+    due = max(policy.refresh_in(refresh_policy, provider, life, share_of(connection_id), provider.idle_life), age)
     return NewGrant(
         connection_id=connection_id,
         tenant=opened.tenant,
@@ -154,18 +168,18 @@ def new_grant(opened: Opened, connection_id: UUID, now: datetime, refresh_policy
         refresh_fp=None,
         token_type="Bearer",  # noqa: S106  # the name of a scheme
         life=life,
-        refresh_in=due if opened.refresh_token else max(life, age),
+        refresh_in=due if renewable else max(life, age),
         grant_life=_grant_life(opened, now, age),
         age=age,
     )
 
 
-def _life(opened: Opened, now: datetime) -> tuple[timedelta, timedelta]:
+def _life(opened: Opened, now: datetime, *, renewable: bool) -> tuple[timedelta, timedelta]:
     default, zero = opened.provider.default_life, timedelta(0)
     if opened.access_token is None:
         return default, default
     if opened.expires_at is None:
-        return default, default if opened.refresh_token else zero
+        return default, default if renewable else zero
     left = opened.expires_at - now
     return (left, zero) if left >= default else (default, default - left)
 
@@ -178,13 +192,10 @@ def _grant_life(opened: Opened, now: datetime, age: timedelta) -> timedelta | No
 
 def adoption(opened: Opened, grant: NewGrant, sealer: Sealer, keyring: Keyring) -> Adoption:
     """Seal a grant and fingerprint where it came from. Raises ``KeyUnavailable``, ``CannotOpen``."""
-    # A grant without an access token gets an empty one that is over: whatever looks after sealed rows, such as the
-    # rotation of keys, finds the same two envelopes in each of them.
-    answer = Answer(opened.access_token or Secret(""), opened.refresh_token, None)
     print_of = keyring.fingerprinter(grant.tenant)
     return Adoption(
         opened.key,
-        sealer.first(grant, answer),
+        sealer.first(grant, _answer(opened), renewed_with(opened)),
         opened.expires_at if opened.access_token else None,
         opened.connected_at,
         print_of(grant.connection_id, opened.kept.reveal()),
@@ -205,7 +216,9 @@ class Prover:
 
     def holds(self, connection_id: UUID, stored: StoredGrant, opened: Opened) -> bool:
         """Whether exactly the tokens of a row stand there. Raises ``KeyUnavailable``."""
-        return self._tokens(connection_id, stored) == (opened.access_token or Secret(""), opened.refresh_token)
+        text = renewed_with(opened)
+        refresh = None if text is None else Secret(means_of(text).refresh_token)
+        return self._tokens(connection_id, stored) == (opened.access_token or Secret(""), refresh)
 
     def holds_lasting(self, connection_id: UUID, stored: StoredGrant, opened: Opened) -> bool:
         """Whether the token of a row that matters stands there. Raises ``KeyUnavailable``."""
@@ -232,7 +245,8 @@ class Prover:
             ]
         except CannotOpen:
             return None
-        return found[0], found[1]
+        access, text = found
+        return access, None if text is None else Secret(means_of(text.reveal()).refresh_token)
 
 
 def unchanged(moved: Moved, row: SourceRow, keyring: Keyring) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 from zlib import crc32
@@ -13,6 +13,7 @@ from vault import policy
 from vault.claims import Claim, Kept
 from vault.envelope import DataKey, context, open_envelope, seal
 from vault.keyring import CURRENT, Keyring
+from vault.means import means_of, next_text
 from vault.model import Answer
 from vault.policy import RefreshPolicy
 from vault.ports import NewGrant, SealedMetadata
@@ -81,13 +82,12 @@ class Sealer:
         """
         key = prepared.key
         life = answer.expires_in or provider.default_life
-        refresh = answer.refresh_token or spent
+        idle = answer.refresh_expires_in or provider.idle_life
         version = claim.version + 1
         connection_id, tenant = claim.connection_id, claim.tenant
-        due = policy.refresh_in(self._policy, provider, life, share_of(connection_id))
-        ends = sent_at + answer.refresh_expires_in if answer.refresh_expires_in else claim.grant_ends_at
-        access = answer.access_token.reveal().encode()
-        text = refresh.reveal()
+        due = policy.refresh_in(self._policy, provider, life, share_of(connection_id), idle)
+        access = (answer.access_token.reveal() or means_of(spent.reveal()).access_token).encode()
+        text = next_text(provider, spent, answer)
         return Kept(
             connection_id,
             tenant,
@@ -104,7 +104,7 @@ class Sealer:
             sent_at,
             sent_at + life,
             sent_at + due,
-            ends,
+            _ends_at(provider, claim, answer, sent_at, idle),
             provider.rotation is Rotation.UNTIL_SUCCESSOR_USED,
             claim.reason,
         )
@@ -133,22 +133,41 @@ class Sealer:
             open_envelope(key, sealed.envelope, context(tenant, sealed.connection_id, METADATA), sealed.version)
         )
 
-    def first(self, grant: NewGrant, answer: Answer) -> NewGrant:
-        """Seal the tokens of a new consent into ``grant``, whose other fields are given. Raises ``KeyUnavailable``."""
+    def first(self, grant: NewGrant, answer: Answer, renewed_with: str | None) -> NewGrant:
+        """Seal the tokens of a new consent into ``grant``, whose other fields are given.
+
+        Args:
+            grant: Without them.
+            answer: With the access token.
+            renewed_with: See ``vault.means``; None: nothing renews it.
+
+        Raises:
+            KeyUnavailable: They cannot be sealed now.
+        """
         key = self._keyring.sealing_key(grant.tenant, grant.owner, grant.provider)
         access = context(grant.tenant, grant.connection_id, ACCESS_TOKEN)
         sealed = grant._replace(
             data_key_id=key.id,
             access_envelope=seal(key, answer.access_token.reveal().encode(), access, grant.version),
         )
-        if answer.refresh_token is None:
+        if renewed_with is None:
             return sealed
-        text = answer.refresh_token.reveal()
         refresh = context(grant.tenant, grant.connection_id, REFRESH_TOKEN)
         return sealed._replace(
-            refresh_envelope=seal(key, text.encode(), refresh, grant.version),
-            refresh_fp=self._keyring.fingerprint(grant.tenant, grant.connection_id, text),
+            refresh_envelope=seal(key, renewed_with.encode(), refresh, grant.version),
+            refresh_fp=self._keyring.fingerprint(grant.tenant, grant.connection_id, renewed_with),
         )
+
+
+def _ends_at(
+    provider: Provider, claim: Claim, answer: Answer, sent_at: datetime, idle: timedelta | None
+) -> datetime | None:
+    """Say when the grant ends: by the absolute clock where it has one, else when it will have lain idle."""
+    if answer.grant_expires_in:
+        return sent_at + answer.grant_expires_in
+    if claim.grant_ends_at is not None and (provider.grant_life or idle is None):
+        return claim.grant_ends_at
+    return sent_at + idle if idle else None
 
 
 def written(metadata: Mapping[str, str]) -> bytes:

@@ -19,9 +19,10 @@ from vault import policy
 from vault.claims import Claim, Kept, Verdict
 from vault.engine.sealing import Sealer
 from vault.errors import VaultError
+from vault.lineage import Place
 from vault.metrics import late_answers
 from vault.model import Status
-from vault.policy import Place, RefreshPolicy
+from vault.policy import RefreshPolicy
 from vault.ports import RefreshStore, Spool
 
 log = structlog.get_logger(__name__)

@@ -73,11 +73,15 @@ class StoringCalls:
         metadata: Mapping[str, str] | None = None,
         token_type: str = "Bearer",  # noqa: S107  # the name of a scheme
         consented_at: datetime | None = None,
+        variables: Mapping[str, str] | None = None,
+        subject: str | None = None,
+        key: Text | None = None,
         connection: Id | None = None,
     ) -> OAuthGrant:
         """Keep a grant that was got elsewhere; from now on it is refreshed as any other, and ``get()`` serves it.
 
-        Nobody else may refresh it from now on: most providers take a refresh token once.
+        Nobody else may refresh it from now on: most providers take a refresh token once. Of providers that our
+        registration itself asks (client credentials, signed assertions) no token need be given.
 
         Args:
             provider: A name of the registry.
@@ -91,6 +95,10 @@ class StoringCalls:
             metadata: Text by text to keep sealed with it, at most 16 KB.
             token_type: As the provider said.
             consented_at: When the owner agreed, for providers whose grants end some time after that; None: now.
+            variables: Parts of the provider's addresses, where its row has some, such as the shop.
+            subject: Whom assertions speak for, where the provider is asked with signed ones.
+            key: The private key of this connection for those, PEM, JWK or a service account's JSON; None: they are
+                signed with the registration's.
             connection: Whose grant it takes the place of; None: a new connection.
 
         Raises:
@@ -101,7 +109,8 @@ class StoringCalls:
         given = HandedOver(
             provider, owner, None if access_token is None else read_secret(access_token),
             None if refresh_token is None else read_secret(refresh_token), expires_at, token_type, " ".join(scopes),
-            account, dict(tags or {}), metadata, consented_at, None if connection is None else read_id(connection),
+            account, dict(tags or {}), metadata, consented_at, dict(variables or {}), subject,
+            None if key is None else read_secret(key), None if connection is None else read_id(connection),
         )  # fmt: skip
         made = self._handing_over.store(given).id
         return OAuthGrant(made, made, refresh_token_id(made))

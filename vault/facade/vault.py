@@ -125,6 +125,7 @@ class Vault(CredentialCalls, StandingCalls):
         browser: str | None = None,
         labels: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
         reconnect: UUID | str | None = None,
     ) -> ConnectStart:
         """Start connecting an owner's account: send them to ``url``, keep ``state`` in their browser's session.
@@ -139,6 +140,7 @@ class Vault(CredentialCalls, StandingCalls):
             labels: Words of your own to keep with the connection, to be seen by whoever may list connections;
                 None: those kept before stay.
             metadata: Text by text to keep sealed, at most 16 KB; see ``metadata()``. None: what was kept before stays.
+            variables: Parts of the provider's addresses, where its row has some, such as the shop.
             reconnect: A connection of this owner and provider to give a new grant, in place.
 
         Raises:
@@ -154,6 +156,7 @@ class Vault(CredentialCalls, StandingCalls):
             browser=browser,
             labels=labels,
             metadata=metadata,
+            variables=variables,
             reconnect=None if reconnect is None else read_id(reconnect),
         )
 
@@ -165,6 +168,7 @@ class Vault(CredentialCalls, StandingCalls):
         browser: str | None = None,
         error: str | None = None,
         issuer: str | None = None,
+        parameters: Mapping[str, str] | None = None,
     ) -> Connection:
         """End a flow with what the provider's redirect carried; a state is good for one call.
 
@@ -174,12 +178,16 @@ class Vault(CredentialCalls, StandingCalls):
             browser: What ``begin()`` was given.
             error: Its ``error``, if the owner declined.
             issuer: Its ``iss``, if there is one (RFC 9207).
+            parameters: All of its parameters: some providers say in others what is worth keeping, or is needed.
 
         Raises:
             ConnectRefused: ``reason`` is one of ``unknown_state``, ``other_browser``, ``denied``, ``other_issuer``,
-                ``exchange_refused``, ``provider_unreachable``, ``insecure``, ``busy``, ``other_client``.
+                ``exchange_refused``, ``provider_unreachable``, ``insecure``, ``busy``, ``other_client``,
+                ``variables``, ``other_token``.
         """
-        return self._connecting.complete(state=state, code=code, browser=browser, error=error, issuer=issuer)
+        return self._connecting.complete(
+            state=state, code=code, browser=browser, error=error, issuer=issuer, parameters=parameters or {}
+        )
 
     def connection(self, connection_id: UUID | str) -> Connection:
         """Read one connection, without its secrets. Raises ``UnknownConnection``."""

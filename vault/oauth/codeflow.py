@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
@@ -24,21 +24,24 @@ from requests_oauthlib import OAuth2Session
 
 from vault.egress.once import Heard, Http, Sent
 from vault.egress.rules import Egress
-from vault.errors import ConnectRefused
+from vault.errors import ConfigurationError, ConnectRefused
 from vault.model import Answer
 from vault.oauth import answers
+from vault.oauth.assertions import BadKey
+from vault.oauth.authentication import Authentication, Shown
+from vault.oauth.oauth1 import OnceHeard, SignedFlow
 from vault.oauth.transport import MAX_BODY
-from vault.outcome import Exchange, Misconfigured, Refreshed
-from vault.provider import Client, ClientAuth, Provider, TlsIdentity
+from vault.oauth.writing import written
+from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, Started
+from vault.provider import Client, Provider, Strategy
 from vault.secret import Secret
 
 DEADLINE = timedelta(seconds=10)
 """From the request to the last byte of the answer."""
-_OURS = frozenset({"Content-Length", "Connection", "Accept-Encoding"})
-"""Headers that whoever sends writes."""
 
 _exchanging: ContextVar[bool] = ContextVar("exchanging", default=False)
-_LOG = logging.getLogger("requests_oauthlib.oauth2_session")
+_LOGS = [logging.getLogger(f"requests_oauthlib.{name}") for name in ("oauth1_auth", "oauth1_session", "oauth2_session")]
+_LOGS += [logging.getLogger(f"oauthlib.oauth1.rfc5849{name}") for name in ("", ".signature")]
 
 
 def _not_ours(_: logging.LogRecord) -> bool:
@@ -48,7 +51,8 @@ def _not_ours(_: logging.LogRecord) -> bool:
 @contextmanager
 def _unlogged() -> Iterator[None]:
     """Keep what requests-oauthlib logs about our requests, and only about them, out of every log."""
-    _LOG.addFilter(_not_ours)
+    for each in _LOGS:
+        each.addFilter(_not_ours)
     token = _exchanging.set(True)
     try:
         yield
@@ -59,49 +63,82 @@ def _unlogged() -> Iterator[None]:
 class RequestsCodeExchange:
     """``CodeExchange`` on requests-oauthlib."""
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, clock: Callable[[], datetime]) -> None:
         self._egress, self._http = egress, Http(egress, DEADLINE, MAX_BODY)
+        self._clock, self._authentication = clock, Authentication(clock)
+        self._signed = SignedFlow(self._http)
         if egress.insecure_hosts:
             # oauthlib knows only this switch for plain HTTP; which hosts may have it is checked in _checked.
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
 
     def authorization(
-        self, provider: Provider, client: Client, redirect_uri: str, scopes: Sequence[str], state: str, verifier: str
-    ) -> str:
+        self, provider: Provider, redirect_uri: str, scopes: Sequence[str], state: str, verifier: str
+    ) -> Started:
         """See ``CodeExchange.authorization``; the challenge is S256 (RFC 7636, section 4.2)."""
-        challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        if provider.strategy is Strategy.OAUTH1:
+            self._checked(provider.request_token_uri or "")
+            with _unlogged():
+                return self._signed.begin(provider, self._checked(provider.authorize_uri), redirect_uri, state)
+        more = dict(provider.authorize_parameters)
+        if provider.pkce:
+            challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+            more |= {"code_challenge": challenge, "code_challenge_method": "S256"}
         scope = provider.scope_separator.join(scopes) or None
-        session = OAuth2Session(client.client_id, redirect_uri=redirect_uri, scope=scope)
-        url, _ = session.authorization_url(
-            self._checked(provider.authorize_uri),
-            state=state,
-            code_challenge=challenge,
-            code_challenge_method="S256",
-            **provider.authorize_parameters,
-        )
-        return str(url)
+        session = OAuth2Session(_client(provider).client_id, redirect_uri=redirect_uri, scope=scope)
+        url, _ = session.authorization_url(self._checked(provider.authorize_uri), state=state, **more)
+        return Started(_renamed(str(url), provider.request.names), verifier if provider.pkce else "")
 
-    def fetch(self, provider: Provider, client: Client, redirect_uri: str, code: Secret, verifier: Secret) -> Answer:
+    def fetch(
+        self, provider: Provider, redirect_uri: str, code: Secret, remembered: Secret, parameters: Mapping[str, str]
+    ) -> Answer:
         """See ``CodeExchange.fetch``; never repeated, since a code is good for one exchange."""
-        session = OAuth2Session(client.client_id, redirect_uri=redirect_uri)
-        session.trust_env = False
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, _Sending(self._http, provider.identity))
-        try:
-            with session, _unlogged():
-                session.fetch_token(
-                    self._checked(provider.token_uri),
-                    code=code.reveal(),
-                    code_verifier=verifier.reveal(),
-                    **_authentication(provider, client),
-                )
-        except _Heard as found:
-            heard = found.heard
-        else:
-            raise AssertionError("what is sent ends with what was heard")
+        uri = self._checked(provider.token_uri)
+        with _unlogged():
+            if provider.strategy is Strategy.OAUTH1:
+                heard = self._signed.exchange(provider, code, remembered, parameters.get("oauth_token", ""))
+            else:
+                heard = self._exchanged(provider, uri, redirect_uri, code, remembered)
         if heard.status == 0 and heard.failure != "too_large":
             raise ConnectRefused("provider_unreachable", f"no answer from {provider.name}: {heard.failure}")
-        return _answer(provider, Exchange(None, heard.status, heard.body, None, True, heard.failure))
+        exchange = Exchange(None, heard.status, heard.body, None, True, heard.failure)
+        if provider.strategy is Strategy.OAUTH1:
+            return self._signed.read(provider, exchange)
+        answer = _answer(provider, answers.read(provider, exchange, self._clock()))
+        return self._lengthened(provider, answer) if provider.lengthen_uri else answer
+
+    def _lengthened(self, provider: Provider, short: Answer) -> Answer:
+        """Exchange a short-lived token for the one that is kept; what else the first answer said still holds."""
+        said = {"grant_type": "refresh_token", "refresh_token": short.access_token.reveal()}
+        shown = self._shown(provider)
+        found = written(provider.lengthen, self._checked(provider.lengthen_uri or ""), said | shown.parameters)
+        headers = (*found.headers, *shown.headers)
+        heard = self._http.send(Sent(found.method, found.uri, headers, found.body, provider.identity))
+        exchange = Exchange(None, heard.status, heard.body, None, True, heard.failure)
+        long = _answer(provider, answers.read(provider, exchange, self._clock()))
+        return replace(
+            long, scopes=long.scopes or short.scopes, account=long.account or short.account,
+            extra={**short.extra, **long.extra},
+        )  # fmt: skip
+
+    def _exchanged(self, provider: Provider, uri: str, redirect_uri: str, code: Secret, verifier: Secret) -> Heard:
+        session = OAuth2Session(_client(provider).client_id, redirect_uri=redirect_uri)
+        session.trust_env = False
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, _Sending(self._http, provider, self._shown(provider)))
+        proof = verifier.reveal() if provider.pkce else None
+        try:
+            with session:
+                session.fetch_token(uri, code=code.reveal(), code_verifier=proof, include_client_id=False)
+        except OnceHeard as found:
+            return found.heard
+        raise AssertionError("what is sent ends with what was heard")
+
+    def _shown(self, provider: Provider) -> Shown:
+        try:
+            return self._authentication.shown(provider)
+        except BadKey:
+            problem = f"our secret at {provider.name} is no private key of the kind that its row says"
+            raise ConfigurationError([problem]) from None
 
     def _checked(self, uri: str) -> str:
         if urlsplit(uri).scheme != "https" and not self._egress.allows_plain(uri):
@@ -111,48 +148,44 @@ class RequestsCodeExchange:
         return uri
 
 
-class _Heard(Exception):  # not an error: it stops requests and oauthlib once the answer is in our hands
-    def __init__(self, heard: Heard) -> None:
-        self.heard = heard
-        super().__init__()
-
-
 class _Sending(BaseAdapter):
-    """Has requests send by the same means, and to the same places, as everything else here."""
+    """Has requests send by the same means, to the same places and in the same words as everything else here."""
 
-    def __init__(self, http: Http, identity: TlsIdentity | None) -> None:
-        self._http, self._identity = http, identity
+    def __init__(self, http: Http, provider: Provider, shown: Shown) -> None:
+        self._http, self._provider, self._shown = http, provider, shown
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *_: object, **__: object) -> requests.Response:
         """Send once."""
-        headers = tuple(f"{name}: {_text(value)}" for name, value in request.headers.items() if name not in _OURS)
-        body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
-        raise _Heard(self._http.send(Sent(request.method or "POST", request.url or "", headers, body, self._identity)))
+        body = request.body if isinstance(request.body, str) else (request.body or b"").decode()
+        said = dict(parse_qsl(body, keep_blank_values=True)) | self._shown.parameters
+        found = written(self._provider.request, request.url or "", said)
+        headers = (*found.headers, *self._shown.headers)
+        raise OnceHeard(
+            self._http.send(Sent(found.method, found.uri, headers, found.body, self._provider.identity))
+        )  # fmt: skip
 
     def close(self) -> None:
         """Nothing is kept open."""
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+def _client(provider: Provider) -> Client:
+    assert provider.client is not None  # flows are begun with one
+    return provider.client
 
 
-def _authentication(provider: Provider, client: Client) -> dict[str, Any]:
-    """Show who we are as a refresh does (``endpoint``): both halves of a header encoded (RFC 6749, section 2.3.1)."""
-    secret = client.client_secret.reveal() if client.client_secret else None
-    if provider.client_auth is ClientAuth.BASIC and secret is not None:
-        pair = requests.auth.HTTPBasicAuth(quote_plus(client.client_id), quote_plus(secret))
-        return {"auth": pair, "include_client_id": False}
-    shown = secret if provider.client_auth is ClientAuth.BODY else None
-    return {"include_client_id": True, "client_secret": shown}
+def _renamed(url: str, names: Mapping[str, str]) -> str:
+    """Put the provider's names for parameters into an address."""
+    if not names:
+        return url
+    address, _, query = url.partition("?")
+    return f"{address}?{urlencode([(names.get(name, name), value) for name, value in parse_qsl(query)])}"
 
 
-def _answer(provider: Provider, exchange: Exchange) -> Answer:
-    outcome = answers.read(provider, exchange)
-    if isinstance(outcome, Refreshed):
+def _answer(provider: Provider, outcome: Outcome) -> Answer:
+    if isinstance(outcome, Refreshed) and outcome.answer.access_token.reveal():
         return outcome.answer
-    reason = getattr(outcome, "code", None) or getattr(outcome, "cause", "refused")
+    reason = getattr(outcome, "code", None) or getattr(outcome, "cause", "no_access_token")
     raise ConnectRefused(
         "exchange_refused",
         f"{provider.name} did not exchange the code ({reason})",

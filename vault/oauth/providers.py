@@ -1,56 +1,29 @@
-"""The registry: providers read from data files, ours first, then the user's, who may override any field."""
+"""The registry: providers read from data files, ours first, then the user's, which may override any field."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from vault.errors import ConfigurationError, UnknownProvider
-from vault.provider import Client, ClientAuth, Provider, Rotation
+from vault.oauth.rows import TABLES, Row
+from vault.provider import Client, Provider
 
 BUILT_IN = Path(__file__).with_name("providers.toml")
-LONGEST_S = 100 * 366 * 24 * 3600
+LIKE = "like"
+"""Names a provider whose fields are this one's too, where it says nothing else."""
 
 
-class _Row(BaseModel):
-    """One table of a provider file; durations in seconds, as their names say."""
+class _Table(NamedTuple):
+    """A provider as files have it, and which file has what."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
-
-    authorize_uri: str
-    token_uri: str
-    issuer: str | None = None
-    revoke_uri: str | None = None
-    refresh_uri: str | None = None
-    rotation: Rotation = Rotation.STRICT
-    replay_window_s: float = Field(default=0, ge=0, le=LONGEST_S)
-    client_auth: ClientAuth = ClientAuth.BASIC
-    scopes: tuple[str, ...] = ()
-    scope_separator: str = Field(default=" ", min_length=1)
-    scope_on_refresh: bool = False
-    authorize_parameters: Mapping[str, str] = Field(default_factory=dict)
-    default_life_s: float = Field(default=3600, gt=0, le=LONGEST_S)
-    earliest_refresh_s: float = Field(default=0, ge=0, le=LONGEST_S)
-    grant_life_s: float | None = Field(default=None, gt=0, le=LONGEST_S)
-    account_member: str | None = None
-    kept_members: tuple[str, ...] = ()
-    dead_grant_codes: tuple[str, ...] = ("invalid_grant",)
-    max_in_flight: int = Field(default=512, ge=1)
-    rate_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-
-    def provider(self, name: str, client: Client | None, certificate: UUID | None) -> Provider:
-        """Turn the row into a provider; this is where seconds become durations."""
-        values = self.model_dump()
-        for field in ("replay_window", "default_life", "earliest_refresh", "grant_life"):
-            seconds = values.pop(f"{field}_s")
-            values[field] = None if seconds is None else timedelta(seconds=seconds)
-        return Provider(name=name, client=client, certificate=certificate, **values)
+    fields: dict[str, Any]
+    origins: dict[str, Path]
 
 
 class FileProviders:
@@ -60,24 +33,22 @@ class FileProviders:
         self, files: Sequence[Path], clients: Mapping[str, Client], certificates: Mapping[str, UUID] | None = None
     ) -> None:
         certificates = certificates or {}
-        rows: dict[str, dict[str, Any]] = {}
-        origins: dict[str, dict[str, Path]] = {}
+        tables: dict[str, _Table] = {}
         problems: list[str] = []
         for file in (BUILT_IN, *files):
             for name, fields in _tables(file, problems).items():
-                rows.setdefault(name, {}).update(fields)
-                origins.setdefault(name, {}).update(dict.fromkeys(["", *fields], file))
+                _merge(tables.setdefault(name, _Table({}, {})), fields, file)
         self._providers = {}
-        for name, fields in rows.items():
-            if (row := _row(name, fields, origins[name], problems)) is not None:
+        for name in tables:
+            if (row := _row(name, tables, problems)) is not None:
                 self._providers[name] = row.provider(name, clients.get(name), certificates.get(name))
         problems.extend(
-            f"VAULT_CLIENT_{name.upper()}_ID names no known provider" for name in clients if name not in rows
+            f"VAULT_CLIENT_{name.upper()}_ID names no known provider" for name in clients if name not in tables
         )
         problems.extend(
             f"VAULT_CLIENT_{name.upper()}_CERTIFICATE names no known provider"
             for name in certificates
-            if name not in rows
+            if name not in tables
         )
         if problems:
             raise ConfigurationError(problems)
@@ -113,12 +84,52 @@ def _tables(file: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
     return {name: fields for name, fields in tables.items() if name not in wrong}
 
 
-def _row(name: str, fields: Mapping[str, Any], origins: Mapping[str, Path], problems: list[str]) -> _Row | None:
+def _merge(table: _Table, fields: Mapping[str, Any], file: Path) -> None:
+    """Put what a file says over what earlier ones said: field by field, in groups as well."""
+    table.origins[""] = file
+    for name, value in fields.items():
+        known = table.fields.get(name)
+        if name in TABLES and isinstance(value, dict):
+            table.fields[name] = {**(known if isinstance(known, dict) else {}), **value}
+            table.origins.update({f"{name}.{each}": file for each in value})
+        else:
+            table.fields[name] = value
+        table.origins[name] = file
+
+
+def _row(name: str, tables: Mapping[str, _Table], problems: list[str]) -> Row | None:
+    found = _inherited(name, tables, problems, ())
+    if found is None or (LIKE in tables[name].fields and _row(tables[name].fields[LIKE], tables, []) is None):
+        return None  # what is wrong with the other is told where it stands
+    fields, origins = found
+    if isinstance(fields.get("request"), dict) and isinstance(fields.get("refresh"), dict):
+        fields["refresh"] = {**fields["request"], **fields["refresh"]}
     try:
-        return _Row.model_validate(fields)
+        return Row.model_validate(fields)
     except ValidationError as error:
         for detail in error.errors(include_input=False, include_url=False):
-            where = ".".join(str(part) for part in detail["loc"])
-            file = origins.get(str(detail["loc"][0]), origins[""])
-            problems.append(f"provider file {file}: {name}: {where}: {detail['msg']}")
+            path = [str(part) for part in detail["loc"]]
+            file = origins.get(".".join(path[:2]), origins.get(path[0] if path else "", origins[""]))
+            where = ": ".join([name, ".".join(path)] if path else [name])
+            problems.append(f"provider file {file}: {where}: {detail['msg'].removeprefix('Value error, ')}")
         return None
+
+
+def _inherited(name: str, tables: Mapping[str, _Table], problems: list[str], below: tuple[str, ...]) -> _Table | None:
+    """Return a provider's fields over those of the one it is like."""
+    own = tables[name]
+    like = own.fields.get(LIKE)
+    if like is None:
+        return _Table(dict(own.fields), dict(own.origins))
+    if like not in tables or like in (name, *below):
+        trouble = "is like itself" if like in (name, *below) else "is like a provider that is not known"
+        problems.append(f"provider file {own.origins[LIKE]}: {name}: {LIKE}: {trouble}")
+        return None
+    found = _inherited(like, tables, problems, (name, *below))
+    if found is None:
+        return None
+    for key, value in own.fields.items():
+        if key != LIKE:
+            _merge(found, {key: value}, own.origins[key])
+    found.origins[""] = own.origins[""]
+    return found

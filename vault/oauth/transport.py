@@ -113,7 +113,7 @@ class _Transfer:
         self.send_until = now + request.send_within.total_seconds()
         self.too_late = False
         alone = not request.body
-        wanted = (request.uri, request.headers, allow_http, seconds, alone, request.identity)
+        wanted = (request.uri, request.headers, allow_http, seconds, alone, request.method, request.identity)
         if wanted != self.set_for:  # the next request mostly goes to the same client's endpoint
             curl.setopt(pycurl.URL, request.uri.encode())
             curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | (pycurl.PROTO_HTTP if allow_http else 0))
@@ -121,6 +121,7 @@ class _Transfer:
             curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(seconds * 500)))
             curl.setopt(pycurl.FRESH_CONNECT, int(alone))
             curl.setopt(pycurl.FORBID_REUSE, int(alone))
+            curl.setopt(pycurl.HTTPGET if request.method == "GET" else pycurl.POST, 1)
             self._present(request.identity)
             self.set_for = wanted
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from vault.model import Answer
-from vault.outcome import Exchange, Outcome, TokenRequest
-from vault.provider import Client, Provider
+from vault.outcome import Exchange, Outcome, Started, TokenRequest
+from vault.provider import Provider
 from vault.secret import Secret
 
 
@@ -39,17 +39,17 @@ class TokenEndpoint(Protocol):
     """The dialects of providers: how a refresh is asked for, and what an answer means."""
 
     def refresh_request(
-        self, provider: Provider, refresh_token: Secret, tag: object, deadline: timedelta, send_within: timedelta
-    ) -> TokenRequest:
-        """The POST that spends a refresh token (RFC 6749, section 6)."""
+        self, provider: Provider, spent: Secret, tag: object, deadline: timedelta, send_within: timedelta
+    ) -> TokenRequest | Outcome:
+        """The POST that spends what a grant is renewed with (``vault.means``); or what came of it without any."""
 
     def revoke_request(
-        self, provider: Provider, token: Secret, tag: object, deadline: timedelta
-    ) -> TokenRequest | None:
-        """The POST that revokes a token (RFC 7009); None: the provider has no such endpoint."""
+        self, provider: Provider, spent: Secret, tag: object, deadline: timedelta
+    ) -> TokenRequest | Outcome | None:
+        """The POST that revokes a grant (RFC 7009); an outcome: it cannot be written; None: there is no endpoint."""
 
-    def read(self, provider: Provider, exchange: Exchange) -> Outcome:
-        """What became of a POST."""
+    def read(self, provider: Provider, exchange: Exchange, now: datetime | None = None) -> Outcome:
+        """What became of a POST; ``now`` is for answers that name an instant."""
 
 
 class Transport(Protocol):
@@ -71,12 +71,14 @@ class CodeExchange(Protocol):
     """The flow a person waits in."""
 
     def authorization(
-        self, provider: Provider, client: Client, redirect_uri: str, scopes: Sequence[str], state: str, verifier: str
-    ) -> str:
-        """The URL to send the owner to."""
+        self, provider: Provider, redirect_uri: str, scopes: Sequence[str], state: str, verifier: str
+    ) -> Started:
+        """Where to send the owner. Raises ``ConnectRefused``: OAuth 1.0a asks the provider first."""
 
-    def fetch(self, provider: Provider, client: Client, redirect_uri: str, code: Secret, verifier: Secret) -> Answer:
-        """Exchange a code, once. Raises ``ConnectRefused``."""
+    def fetch(
+        self, provider: Provider, redirect_uri: str, code: Secret, remembered: Secret, parameters: Mapping[str, str]
+    ) -> Answer:
+        """Exchange a code, once; ``parameters`` are all of the redirect's. Raises ``ConnectRefused``."""
 
 
 class Gate(Protocol):

@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from vault.claims import Claim, Kept, Overdue, Quota, Settled, Verdict
-from vault.policy import Place
+from vault.lineage import Place
 
 
 class RefreshStore(Protocol):
@@ -32,13 +32,13 @@ class RefreshStore(Protocol):
         """
 
     def settle_late(self, kept: Kept, *, holding: int | None = None) -> Place:
-        """S5 for an answer that did not fit: decide its place (``policy.place``) under the row's lock, put it there.
+        """S5 for an answer that did not fit: decide its place (``lineage.place``) under the row's lock, put it there.
 
         ``holding`` is the epoch of our own claim on the row, under which nothing was sent: its lease hinders nobody.
         """
 
     def condemn(self, verdict: Verdict, *, client_id: str, spooled: bool) -> bool:
-        """S7: declare a grant dead if ``policy.is_conclusive`` holds under the row's lock; False when it does not."""
+        """S7: declare a grant dead if ``lineage.is_conclusive`` holds under the row's lock; False when it does not."""
 
     def candidates(self, connection_id: UUID, consent: int) -> list[Kept]:
         """Answers kept beside the row, newest first."""

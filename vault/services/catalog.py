@@ -17,6 +17,7 @@ from vault.engine.values import Values, without_value
 from vault.envelope import context, open_envelope
 from vault.errors import UnknownCredential, UnknownProvider
 from vault.keyring import Keyring
+from vault.means import means_of
 from vault.model import Credential, CredentialValue, CredentialVersion
 from vault.ports import CredentialStore, GrantViews, Providers, Wanted
 from vault.provider import Rotation
@@ -101,7 +102,7 @@ class Catalog:
                 break
         bound = context(self.tenant, found.connection_id, REFRESH_TOKEN)
         value = open_envelope(self._keyring.key(found.key), found.envelope, bound, found.version)
-        return CredentialValue(shown, _only_version(shown), Secret(value.decode()))
+        return CredentialValue(shown, _only_version(shown), Secret(means_of(value.decode()).refresh_token))
 
     def access_token(self, shown: Credential, value: Secret, reason: str) -> CredentialValue:
         """Note that an access token was read as a credential; returns it as one."""

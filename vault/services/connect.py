@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +19,7 @@ from vault.envelope import context, open_envelope, seal
 from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, KeyUnavailable, UnknownConnection
 from vault.jobs import Deliver, Refresh
 from vault.keyring import Keyring
+from vault.means import Means, first_text
 from vault.model import Answer, Connection, Status
 from vault.policy import RefreshPolicy
 from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Doorbell, NewGrant, Providers, SealedMetadata
@@ -28,10 +30,21 @@ log = structlog.get_logger(__name__)
 
 ATTEMPT_LIFE = timedelta(minutes=10)
 """A connect flow must be completed within this."""
-VERIFIER = "code_verifier"
+FLOW = "connect_flow"
 FLOW_OWNER = ""
 """Data keys of flows belong to no owner: most flows of a crawler's never become a connection."""
 SAVE_TRIES = 5
+LONGEST = 2048
+"""Characters of a parameter that is kept."""
+
+
+class _Returned(NamedTuple):
+    """What the exchange of a code is made of."""
+
+    code: Secret
+    remembered: Secret
+    variables: Mapping[str, str]
+    parameters: Mapping[str, str]
 
 
 class ConnectStart(NamedTuple):
@@ -85,6 +98,7 @@ class Connecting:
         browser: str | None,
         labels: Mapping[str, str] | None,
         metadata: Mapping[str, str] | None,
+        variables: Mapping[str, str] | None,
         reconnect: UUID | None,
     ) -> ConnectStart:
         """Start a flow; see ``Vault.begin``."""
@@ -102,8 +116,10 @@ class Connecting:
         state, verifier = self._new_token(), self._new_token()
         connection_id = reconnect or self._new_id()
         kept = None if metadata is None else written(metadata)
-        client = _client(provider)
+        client, found = _client(provider), _variables(provider, variables or {})
         key = self._keyring.sealing_key(self._tenant, FLOW_OWNER, provider.name)
+        url, remembered = self._exchange.authorization(provider.at(found), redirect, wanted, state, verifier)
+        flow = json.dumps({"remembered": remembered, "variables": found})
         attempt = ConnectAttempt(
             _digest(state),
             self._tenant,
@@ -116,13 +132,12 @@ class Connecting:
             connection_id,
             reconnect is not None,
             key.id,
-            seal(key, verifier.encode(), context(self._tenant, connection_id, VERIFIER), 0),
+            seal(key, flow.encode(), context(self._tenant, connection_id, FLOW), 0),
             labels,
             None if kept is None else seal(key, kept, context(self._tenant, connection_id, METADATA), 0),
             client.client_id,
         )
         self._store.save_attempt(attempt, ATTEMPT_LIFE)
-        url = self._exchange.authorization(provider, client, redirect, wanted, state, verifier)
         return ConnectStart(url, state, connection_id)
 
     def _reconnecting(self, connection_id: UUID, owner: str, provider_name: str) -> Connection:
@@ -134,7 +149,14 @@ class Connecting:
         return known
 
     def complete(
-        self, *, state: str, code: str | None, browser: str | None, error: str | None, issuer: str | None
+        self,
+        *,
+        state: str,
+        code: str | None,
+        browser: str | None,
+        error: str | None,
+        issuer: str | None,
+        parameters: Mapping[str, str],
     ) -> Connection:
         """End a flow; see ``Vault.complete``."""
         attempt = self._store.take_attempt(_digest(state))
@@ -144,17 +166,22 @@ class Connecting:
             attempt.browser_digest, _digest(browser or "")
         ):
             raise ConnectRefused("other_browser", "the flow was begun in another browser")
+        code = code or parameters.get("oauth_verifier")
         if error is not None or not code:
             raise ConnectRefused("denied", "the owner or the provider did not agree")
         provider = self._begun_with(attempt)
         if issuer is not None and provider.issuer is not None and issuer != provider.issuer:
             raise ConnectRefused("other_issuer", "the answer came from another provider than the one asked (RFC 9207)")
-        verifier, given = Secret(self._opened(attempt, VERIFIER, attempt.verifier_envelope).decode()), None
+        flow = json.loads(self._opened(attempt, FLOW, attempt.verifier_envelope))
+        variables = _variables(provider, _named(provider, flow["variables"], parameters))
+        given = None
         if attempt.metadata_envelope is not None:
             given = read(self._opened(attempt, METADATA, attempt.metadata_envelope))
         sent_at = self._monotonic()
-        answer = self._fetch(provider, attempt, Secret(code), verifier)
-        connection = self._save(provider, attempt, answer, given, sent_at)
+        returned = _Returned(Secret(code), Secret(flow["remembered"]), variables, parameters)
+        answer = self._fetch(provider, attempt, returned)
+        answer = replace(answer, extra={**_told(provider, parameters), **answer.extra})
+        connection = self._save(provider, attempt, answer, Means(variables=variables), given, sent_at)
         return replace(connection, return_to=attempt.return_to)
 
     def _begun_with(self, attempt: ConnectAttempt) -> Provider:
@@ -172,17 +199,17 @@ class Connecting:
         provider = self._providers.get(attempt.provider)
         return provider if attempt.client_id is None else provider.asking_as(attempt.client_id)
 
-    def _fetch(self, provider: Provider, attempt: ConnectAttempt, code: Secret, verifier: Secret) -> Answer:
+    def _fetch(self, provider: Provider, attempt: ConnectAttempt, returned: _Returned) -> Answer:
         """Exchange the code; when our secret was refused, whose code it is was not looked at yet: with the other."""
-        client = _client(provider)
+        client, (code, remembered, variables, said) = _client(provider), returned
         try:
-            return self._exchange.fetch(provider, client, attempt.redirect_uri, code, verifier)
+            return self._exchange.fetch(provider.at(variables), attempt.redirect_uri, code, remembered, said)
         except ConnectRefused as refusal:
             if not refusal.client_refused or not self._providers.refused(provider):
                 raise
         provider = self._providers.get(provider.name).asking_as(client.client_id)
         try:
-            return self._exchange.fetch(provider, _client(provider), attempt.redirect_uri, code, verifier)
+            return self._exchange.fetch(provider.at(variables), attempt.redirect_uri, code, remembered, said)
         except ConnectRefused as refusal:
             if refusal.client_refused:
                 self._providers.refused(provider)
@@ -197,13 +224,16 @@ class Connecting:
         provider: Provider,
         attempt: ConnectAttempt,
         answer: Answer,
+        beside: Means,
         given: Mapping[str, str] | None,
         sent_at: float,
     ) -> Connection:
         """Seal and store; again when a refresh in flight moved the row's version on meanwhile: the new consent wins."""
+        text = first_text(provider, answer, beside)
         for _ in range(SAVE_TRIES):
             version = (self._store.grant_version(attempt.connection_id) or 0) + 1
-            grant = self._sealer.first(self._grant(provider, attempt, answer, version), answer)
+            unsealed = self._grant(provider, attempt, answer, version, renewable=text is not None)
+            grant = self._sealer.first(unsealed, answer, text)
             grant = grant._replace(metadata=self._metadata(attempt, given, answer.extra))
             grant = grant._replace(age=timedelta(seconds=self._monotonic() - sent_at))
             if (connection := self._store.connect(grant)) is not None:
@@ -226,10 +256,13 @@ class Connecting:
         owner = (attempt.tenant, attempt.owner, attempt.provider)
         return self._sealer.metadata(*owner, attempt.connection_id, version, {**(given or {}), **extra})
 
-    def _grant(self, provider: Provider, attempt: ConnectAttempt, answer: Answer, version: int) -> NewGrant:
+    def _grant(
+        self, provider: Provider, attempt: ConnectAttempt, answer: Answer, version: int, *, renewable: bool
+    ) -> NewGrant:
+        idle = answer.refresh_expires_in or provider.idle_life
         life = answer.expires_in or provider.default_life
         granted = attempt.scopes if answer.scopes is None else " ".join(answer.scopes)
-        due = policy.refresh_in(self._policy, provider, life, share_of(attempt.connection_id))
+        due = policy.refresh_in(self._policy, provider, life, share_of(attempt.connection_id), idle)
         return NewGrant(
             connection_id=attempt.connection_id,
             tenant=attempt.tenant,
@@ -248,8 +281,8 @@ class Connecting:
             refresh_fp=None,
             token_type=answer.token_type,
             life=life,
-            refresh_in=due if answer.refresh_token else life,
-            grant_life=answer.refresh_expires_in or provider.grant_life,
+            refresh_in=due if renewable else life,
+            grant_life=answer.grant_expires_in or provider.grant_life or (idle if renewable else None),
         )
 
     def disconnect(self, connection_id: UUID) -> None:
@@ -312,6 +345,25 @@ def _client(provider: Provider) -> Client:
         missing = f"{name} is not set, and the store has no registration ('evergrant client set')"
         raise ConfigurationError([f"{missing}: {provider.name} does not know who is asking"])
     return provider.client
+
+
+def _variables(provider: Provider, given: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return provider.variables_of(given)
+    except ValueError as error:
+        raise ConnectRefused("variables", str(error)) from None
+
+
+def _named(provider: Provider, begun: Mapping[str, str], parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables a flow was begun with, or those that the redirect names instead."""
+    found = {name: parameters.get(each.parameter or "") for name, each in provider.variables.items()}
+    return {**begun, **{name: value for name, value in found.items() if value}}
+
+
+def _told(provider: Provider, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return what the redirect said that is worth keeping."""
+    found = {name: parameters.get(name, "") for name in provider.callback_parameters}
+    return {name: value for name, value in found.items() if value and value.isprintable() and len(value) <= LONGEST}
 
 
 def _digest(text: str) -> bytes:

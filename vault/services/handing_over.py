@@ -8,17 +8,22 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from vault.credentials.kinds import Kind
-from vault.engine.moving import Opened, new_grant
+from vault.engine.moving import Opened, new_grant, renewed_with
 from vault.engine.sealing import Sealer, written
 from vault.errors import ConfigurationError, ConnectRefused, InvalidCredential, UnknownConnection
+from vault.means import Means
 from vault.migration import values
 from vault.migration.values import Unreadable
 from vault.model import Answer, Connection
 from vault.policy import RefreshPolicy
 from vault.ports import ConnectionStore, Providers, SealedMetadata
+from vault.provider import Provider, Strategy
 from vault.secret import Secret
 
 TRIES: Final = 5
+SIGNED: Final = (Strategy.JWT_BEARER, Strategy.MINTED)
+OURS: Final = (Strategy.CLIENT_CREDENTIALS, *SIGNED)
+"""Where no owner's token is needed: the first renewal brings one."""
 
 
 class HandedOver(NamedTuple):
@@ -36,6 +41,11 @@ class HandedOver(NamedTuple):
     labels: Mapping[str, str] = {}
     metadata: Mapping[str, str] | None = None
     consented_at: datetime | None = None
+    variables: Mapping[str, str] = {}
+    """Parts of the provider's addresses."""
+    subject: str | None = None
+    key: Secret | None = None
+    """Whom an assertion speaks for, and what it is signed with instead of the registration's key."""
     connection_id: UUID | None = None
     """Whose grant it replaces; None: it is a new connection's."""
 
@@ -66,10 +76,12 @@ class HandingOver:
         if given.connection_id is not None:
             self._check_same(given.connection_id, given)
         answer = Answer(opened.access_token or Secret(""), opened.refresh_token, None)
-        grant = new_grant(opened, connection_id, self._now(), self._policy)._replace(token_type=given.token_type)
+        text = renewed_with(opened, self._beside(opened.provider, given))
+        grant = new_grant(opened, connection_id, self._now(), self._policy, renewable=text is not None)
+        grant = grant._replace(token_type=given.token_type)
         for _ in range(TRIES):
             version = (self._store.grant_version(connection_id) or 0) + 1
-            sealed = self._sealer.first(grant._replace(version=version), answer)
+            sealed = self._sealer.first(grant._replace(version=version), answer, text)
             connection = self._store.connect(sealed._replace(metadata=self._metadata(connection_id, given)))
             if connection is not None:
                 return connection
@@ -82,6 +94,8 @@ class HandingOver:
         if provider.client is None:
             raise ConfigurationError([f"{provider.name} has no client: its grants cannot be refreshed"])
         lasting = given.refresh_token or given.access_token
+        if provider.strategy in OURS:
+            lasting = lasting or Secret("")
         if lasting is None:
             raise InvalidCredential(Kind.ACCESS_TOKEN, "neither an access token nor a refresh token was given")
         for kind, token in ((Kind.ACCESS_TOKEN, given.access_token), (Kind.REFRESH_TOKEN, given.refresh_token)):
@@ -94,6 +108,19 @@ class HandingOver:
             "", self._tenant, given.owner, provider, given.account, given.access_token, given.refresh_token,
             given.expires_at, given.scopes, given.consented_at, given.labels, lasting,
         )  # fmt: skip
+
+    def _beside(self, provider: Provider, given: HandedOver) -> Means:
+        """Return what the connection brings to its renewals, checked."""
+        for name, value in (("subject", given.subject), ("key", given.key)):
+            if value is not None and provider.strategy not in SIGNED:
+                raise ConfigurationError([f"a {name} is for providers whose strategy is one of {', '.join(SIGNED)}"])
+        try:
+            variables = provider.variables_of(given.variables)
+        except ValueError as error:
+            raise ConfigurationError([str(error)]) from None
+        scopes = provider.scope_separator.join(given.scopes.split() or provider.scopes)
+        key = given.key.reveal() if given.key else ""
+        return Means("", "", variables, given.subject or "", key, scopes if provider.strategy in OURS else "")
 
     def _check_same(self, connection_id: UUID, given: HandedOver) -> None:
         known = self._store.connection(self._tenant, connection_id)

@@ -202,7 +202,9 @@ class Migrating:
         return pairs
 
     def _sealed(self, opened: Opened, now: datetime) -> Adoption:
-        grant = moving.new_grant(opened, self._new_id(), now, self._policy)
+        grant = moving.new_grant(
+            opened, self._new_id(), now, self._policy, renewable=moving.renewed_with(opened) is not None
+        )
         return moving.adoption(opened, grant, self._sealer, self._keyring)
 
     def _make_keys(self, fresh: Sequence[tuple[SourceRow, Opened]]) -> None:

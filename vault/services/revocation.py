@@ -10,7 +10,7 @@ from vault.engine.tools import Tools
 from vault.envelope import context, open_envelope
 from vault.errors import CannotOpen, KeyUnavailable, UnknownProvider
 from vault.keyring import Keyring
-from vault.outcome import Exchange, Misconfigured
+from vault.outcome import Exchange, Misconfigured, TokenRequest
 from vault.ports import RevocationStore
 from vault.secret import Secret
 
@@ -61,6 +61,10 @@ class Revoking:
         request = self._tools.endpoint.revoke_request(provider, token, (provider, revocation), deadline)
         if request is None:
             return self._end(revocation, "provider_has_no_endpoint")
+        if isinstance(request, Misconfigured):
+            return self._later(revocation)
+        if not isinstance(request, TokenRequest):
+            return self._end(revocation, "no_address")
         self._tools.transport.start(request)
         return 0
 

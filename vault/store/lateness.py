@@ -8,10 +8,10 @@ from uuid import UUID
 
 import psycopg
 
-from vault import policy
+from vault import lineage
 from vault.claims import Claim, Kept, Lineage, Verdict
+from vault.lineage import Place
 from vault.model import Status
-from vault.policy import Place
 from vault.store.engine import Database
 from vault.store.pinned import PinnedConnection
 from vault.store.telling import RECOVERY, TROUBLE
@@ -97,7 +97,7 @@ class PostgresLateness:
         with self._pinned.session() as connection, connection.transaction():
             cursor = connection.cursor(binary=True)
             row, _ = _lineage(cursor, kept.connection_id, holding)
-            place = policy.place(kept, row, known=_known(cursor, kept))
+            place = lineage.place(kept, row, known=_known(cursor, kept))
             if place is Place.ROW:
                 _put(cursor, kept, Status.ACTIVE)
                 cursor.execute(_RESCHEDULE, (kept.next_at, kept.connection_id))
@@ -121,7 +121,9 @@ class PostgresLateness:
         with self._pinned.session() as connection, connection.transaction():
             cursor = connection.cursor(binary=True)
             row, candidates = _lineage(cursor, claim.connection_id)
-            conclusive = policy.is_conclusive(verdict, row, candidates=candidates, spooled=spooled, client_id=client_id)
+            conclusive = lineage.is_conclusive(
+                verdict, row, candidates=candidates, spooled=spooled, client_id=client_id
+            )
             done_before = row is not None and row.status is Status.NEEDS_RECONNECT  # by a COMMIT nobody told us of
             if conclusive and not done_before:
                 cursor.execute(_CONDEMN, (verdict.failures, claim.connection_id, verdict.reason, claim.connection_id))

@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from vault.claims import Claim, Kept, Overdue, Quota, Settled, Verdict
-from vault.policy import Place
+from vault.lineage import Place
 from vault.store.claims import PostgresClaims
 from vault.store.engine import Database
 from vault.store.lateness import PostgresLateness

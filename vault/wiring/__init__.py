@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -60,7 +60,7 @@ from vault.store.schema import Schema
 from vault.store.signs import PostgresSigns
 from vault.store.tallies import PostgresStatistics
 from vault.store.upkeep import PostgresUpkeep
-from vault.wiring.clock import monotonic
+from vault.wiring.clock import monotonic, utc
 from vault.wiring.credentials import CredentialWiring
 from vault.wiring.egress import egress
 from vault.wiring.keys import KeyWiring
@@ -84,7 +84,7 @@ class Wiring:
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
         self._store = PostgresRefreshStore(self.database, quarantine_wait=self._policy.quarantine_wait)
-        self._exchange = RequestsCodeExchange(egress(settings))
+        self._exchange = RequestsCodeExchange(egress(settings), utc)
         self._one_at_a_time = Lock()
         self._audit = PostgresAudit(self.database)
         self._statistics = PostgresStatistics(self.database, patience=TOLERATED)
@@ -99,7 +99,7 @@ class Wiring:
     def _tools(self) -> Tools:
         return Tools(
             store=self._store, transport=self._transport(),
-            endpoint=OAuthEndpoint(), spool=self._spool, gate=LocalGate(monotonic),
+            endpoint=OAuthEndpoint(utc), spool=self._spool, gate=LocalGate(monotonic),
             sealer=Sealer(self.keys.keyring, self._policy),
             providers=self._providers, policy=self._policy, monotonic=monotonic, jitter=random.random,
         )  # fmt: skip
@@ -181,7 +181,7 @@ class Wiring:
         return HealthChecking(
             probes, overdue=self.refreshing.overdue, audit_lag=self._audit.lag,
             audit_interval=timedelta(seconds=self._settings.audit_interval_s), signs=self.signs,
-            clock=lambda: datetime.now(UTC),
+            clock=utc,
         )  # fmt: skip
 
     @cached_property
@@ -204,7 +204,7 @@ class Wiring:
         """A look before work begins."""
         return Preflight(
             queue_policy=self.doorbell.policy, spool=self._spool.check, database_clock=self.keys.ends.now,
-            clock=lambda: datetime.now(UTC),
+            clock=utc,
         )  # fmt: skip
 
     def access(self, tenant: str) -> Access:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.integration.store.rows import HOUR, Rows, answer, quota, verdict
 from vault.claims import Settled
+from vault.lineage import Place
 from vault.model import Connection, Status
-from vault.policy import Place
 from vault.ports import ConnectAttempt
 
 ZERO = timedelta(0)

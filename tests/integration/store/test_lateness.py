@@ -8,8 +8,8 @@ import pytest
 
 from tests.integration.store.rows import HOUR, Rows, answer, fingerprint, quota, verdict
 from vault.claims import Claim, Kept, Verdict
+from vault.lineage import Place
 from vault.model import Status
-from vault.policy import Place
 
 
 def _late(rows: Rows) -> tuple[Claim, Kept]:

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from vault.dialect import AnswerStyle, ErrorStyle, Meaning
 from vault.model import Answer
 from vault.oauth import answers
+from vault.oauth.lives import life as read_life
 from vault.outcome import (
     Ambiguous,
     Dead,
@@ -29,7 +31,7 @@ from vault.provider import Provider
 from vault.secret import Secret
 
 PLAIN = Provider("acme", "", "")
-GITHUB = Provider("github", "", "", dead_grant_codes=("invalid_grant", "bad_refresh_token"))
+GITHUB = Provider("github", "", "", errors=ErrorStyle(codes={"bad_refresh_token": Meaning.DEAD}))
 COMMAS = Provider("slack", "", "", scope_separator=",")
 MINUTE = timedelta(minutes=1)
 
@@ -132,7 +134,7 @@ UNKNOWN: list[tuple[int, object, Outcome]] = [
     (400, {}, Unknown("http_400")),
     (404, {"message": "not found"}, Unknown("http_404")),
     (400, {"error": {"code": 190, "message": "expired"}}, Unknown("http_400")),
-    (400, {"error": 17}, Unknown("http_400")),
+    (400, {"error": 17}, Unknown("17")),
     (200, {"error": "Access Denied"}, Unknown("Access_Denied")),
 ]
 
@@ -223,7 +225,7 @@ def test_a_token_type_that_is_none_is_bearer(kind: object) -> None:
         ("read+write", replace(PLAIN, scope_separator="+"), ("read", "write")),
         ("", PLAIN, ()),
         (None, PLAIN, None),
-        (["read"], PLAIN, None),
+        (["read", "write"], PLAIN, ("read", "write")),
         ("read \x00", PLAIN, ("read",)),
         ("read \ud800", PLAIN, ("read",)),
     ],
@@ -235,7 +237,7 @@ def test_scopes_are_read_in_the_provider_s_way_of_writing_them(
 
 
 def test_what_the_provider_s_row_names_is_kept_as_text() -> None:
-    row = replace(PLAIN, account_member="team.id", kept_members=("instance_url", "realm", "nothing", "deep.er"))
+    row = replace(PLAIN, answer=AnswerStyle(account="team.id", kept=("instance_url", "realm", "nothing", "deep.er")))
     said = {"team": {"id": 17}, "instance_url": "https://na1.example", "realm": True, "deep": {"er": "x"}}
     outcome = answers.read(row, heard(200, {"access_token": "at", **said}))
     assert isinstance(outcome, Refreshed)
@@ -245,7 +247,7 @@ def test_what_the_provider_s_row_names_is_kept_as_text() -> None:
 
 @pytest.mark.parametrize("value", [None, True, 1.5, [], {}, "", "a\nb", "x" * 2049])
 def test_what_is_no_plain_text_is_not_kept(value: object) -> None:
-    row = replace(PLAIN, account_member="id", kept_members=("id",))
+    row = replace(PLAIN, answer=AnswerStyle(account="id", kept=("id",)))
     outcome = answers.read(row, heard(200, {"access_token": "at", "id": value}))
     assert isinstance(outcome, Refreshed)
     assert (outcome.answer.account, outcome.answer.extra) == (None, {})
@@ -292,7 +294,7 @@ def test_a_page_is_not_taken_for_a_form(body: bytes) -> None:
         (-5, None),
         ("", None),
         ("soon", None),
-        ("1:00:00", None),
+        ("1:00:00", 86_400.0),
         (None, None),
         (True, None),
         ([3600], None),
@@ -314,7 +316,7 @@ def test_a_life_is_read_from_whatever_tells_it_and_is_ten_years_at_most(told: ob
 
 @given(st.one_of(st.integers(), st.floats(), st.text(), st.booleans(), st.none(), st.lists(st.integers())))
 def test_a_life_is_positive_or_not_told(value: object) -> None:
-    life = answers.seconds(value)
+    life = read_life(value)
     assert life is None or timedelta(0) <= life <= timedelta(days=3650)
 
 

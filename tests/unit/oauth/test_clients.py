@@ -104,7 +104,7 @@ def test_what_the_environment_says_is_known_without_asking_anybody() -> None:
     assert shown(scene.registry.get("google")) == [("a", "s", None)]
     assert [each.name for each in scene.registry.all()] == ["atlassian", "google"]
     assert scene.registry.get("xero").client is None
-    with pytest.raises(UnknownProvider, match="known: atlassian"):
+    with pytest.raises(UnknownProvider, match="known: airtable"):
         scene.registry.get("acme")
     assert scene.store.looks == 0
     assert not scene.rig.kms.calls

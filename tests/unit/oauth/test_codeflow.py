@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import requests
 
 from tests.simulator import Simulator
 from tests.simulator.client import consent
+from vault.egress.once import Heard, Http, Sent
 from vault.egress.rules import Egress
 from vault.errors import ConnectRefused
 from vault.model import Answer
@@ -26,6 +26,7 @@ from vault.oauth import codeflow
 from vault.oauth.codeflow import RequestsCodeExchange
 from vault.provider import Client, ClientAuth, Provider
 from vault.secret import Secret
+from vault.wiring.clock import utc
 
 CALLBACK = "http://127.0.0.1:8000/callback"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636, appendix B
@@ -62,19 +63,19 @@ def client(provider: Provider) -> Client:
 
 
 def exchange() -> RequestsCodeExchange:
-    return RequestsCodeExchange(Egress(["127.0.0.1"]))
+    return RequestsCodeExchange(Egress(["127.0.0.1"]), utc)
 
 
 def agreed(provider: Provider, *scopes: str) -> Secret:
     """The owner agrees; returns the code."""
-    uri = exchange().authorization(provider, client(provider), CALLBACK, scopes, "xyzzy", VERIFIER)
+    uri = exchange().authorization(provider, CALLBACK, scopes, "xyzzy", VERIFIER).url
     back = consent(uri)
     assert back["state"] == "xyzzy"
     return Secret(back["code"])
 
 
 def fetch(provider: Provider, code: Secret, verifier: str = VERIFIER) -> Answer:
-    return exchange().fetch(provider, client(provider), CALLBACK, code, Secret(verifier))
+    return exchange().fetch(provider, CALLBACK, code, Secret(verifier), {})
 
 
 def refused(provider: Provider, code: Secret, **more: str) -> ConnectRefused:
@@ -89,7 +90,7 @@ def refused(provider: Provider, code: Secret, **more: str) -> ConnectRefused:
 
 
 def asked(provider: Provider, *scopes: str) -> dict[str, list[str]]:
-    uri = RequestsCodeExchange(Egress()).authorization(provider, client(provider), CALLBACK, scopes, "st&te", VERIFIER)
+    uri = RequestsCodeExchange(Egress(), utc).authorization(provider, CALLBACK, scopes, "st&te", VERIFIER).url
     assert uri.startswith(provider.authorize_uri)
     return parse_qs(urlsplit(uri).query, strict_parsing=True)
 
@@ -128,9 +129,9 @@ def test_parameters_and_separators_of_the_provider_s_own_are_kept() -> None:
 
 @pytest.mark.parametrize("uri", ["http://far.test/authorize", "ftp://far.test/", "//far.test/authorize", ""])
 def test_nobody_is_sent_anywhere_without_tls(uri: str) -> None:
-    for exchange in (RequestsCodeExchange(Egress()), RequestsCodeExchange(Egress(["127.0.0.1"]))):
+    for exchange in (RequestsCodeExchange(Egress(), utc), RequestsCodeExchange(Egress(["127.0.0.1"]), utc)):
         with pytest.raises(ConnectRefused) as refusal:
-            exchange.authorization(replace(FAR, authorize_uri=uri), client(FAR), CALLBACK, (), "s", VERIFIER)
+            exchange.authorization(replace(FAR, authorize_uri=uri), CALLBACK, (), "s", VERIFIER)
         assert refusal.value.reason == "insecure"
 
 
@@ -141,7 +142,7 @@ def test_no_code_goes_anywhere_without_tls() -> None:
 
 
 def test_without_hosts_that_were_named_oauthlib_stays_strict() -> None:
-    RequestsCodeExchange(Egress())
+    RequestsCodeExchange(Egress(), utc)
     assert "OAUTHLIB_INSECURE_TRANSPORT" not in os.environ
 
 
@@ -305,40 +306,32 @@ def test_no_log_not_even_the_most_talkative_tells_a_secret(
     assert code.reveal() not in caplog.text
 
 
-class _Sent(Exception):
-    pass
-
-
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[requests.PreparedRequest]:
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
     """What would have left, without leaving."""
-    heard: list[requests.PreparedRequest] = []
+    heard: list[Sent] = []
 
-    def send(_: object, request: requests.PreparedRequest, *__: object, **___: object) -> None:
+    def send(_: object, request: Sent) -> Heard:
         heard.append(request)
-        raise _Sent
+        return Heard(0, b"", None, "connect")
 
-    monkeypatch.setattr(codeflow._Sending, "send", send)
+    monkeypatch.setattr(Http, "send", send)
     return heard
 
 
-def test_basic_authentication_is_encoded_as_a_refresh_encodes_it(sent: list[requests.PreparedRequest]) -> None:
+def test_basic_authentication_is_encoded_as_a_refresh_encodes_it(sent: list[Sent]) -> None:
     """RFC 6749, section 2.3.1; a provider that reads it one way at the exchange reads it so at the refresh."""
-    provider = replace(FAR, client=Client("a:b", Secret("p+q%/")))
-    with pytest.raises(_Sent):
-        fetch(provider, Secret("code"))
-    header = sent[0].headers["Authorization"]
-    assert b64decode(header.removeprefix("Basic ")) == b"a%3Ab:p%2Bq%25%2F"
+    refused(replace(FAR, client=Client("a:b", Secret("p+q%/"))), Secret("code"))
+    [header] = [line for line in sent[0].headers if line.startswith("Authorization: Basic ")]
+    assert b64decode(header.removeprefix("Authorization: Basic ")) == b"a%3Ab:p%2Bq%25%2F"
 
 
-def test_a_public_client_shows_no_secret(sent: list[requests.PreparedRequest]) -> None:
-    provider = replace(FAR, client=Client("id", Secret("hidden")), client_auth=ClientAuth.NONE)
-    with pytest.raises(_Sent):
-        fetch(provider, Secret("code"))
+def test_a_public_client_shows_no_secret(sent: list[Sent]) -> None:
+    refused(replace(FAR, client=Client("id", Secret("hidden")), client_auth=ClientAuth.NONE), Secret("code"))
     [request] = sent
-    body = parse_qs(request.body if isinstance(request.body, str) else (request.body or b"").decode())
+    body = parse_qs((request.body or b"").decode())
     assert (body["client_id"], "client_secret" in body) == (["id"], False)
-    assert "Authorization" not in request.headers
+    assert not any(line.startswith("Authorization") for line in request.headers)
 
 
 def test_a_proxy_or_a_netrc_of_the_environment_is_not_asked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote_plus
 
@@ -33,8 +33,14 @@ visible = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_siz
 anything = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
+def NOW() -> datetime:  # noqa: N802
+    return datetime(2026, 11, 21, tzinfo=UTC)
+
+
 def asked(provider: Provider, refresh_token: str = "rt") -> TokenRequest:
-    return OAuthEndpoint().refresh_request(provider, Secret(refresh_token), "tag", DEADLINE, WITHIN)
+    request = OAuthEndpoint(NOW).refresh_request(provider, Secret(refresh_token), "tag", DEADLINE, WITHIN)
+    assert isinstance(request, TokenRequest), request
+    return request
 
 
 def headers(request: TokenRequest) -> dict[str, str]:
@@ -92,8 +98,8 @@ def test_the_client_shows_who_it_is_in_the_provider_s_way_and_in_one_way_only(
     assert ("authorization" in headers(request)) is header
     if header:
         assert basic(request) == ("client-1", "s3cret")
-    revocation = OAuthEndpoint().revoke_request(provider, Secret("rt"), "tag", DEADLINE)
-    assert revocation is not None
+    revocation = OAuthEndpoint(NOW).revoke_request(provider, Secret("rt"), "tag", DEADLINE)
+    assert isinstance(revocation, TokenRequest)
     assert form(revocation) == {"token": "rt", "token_type_hint": "refresh_token", **members}
     assert revocation.headers == request.headers
 
@@ -106,7 +112,7 @@ def test_basic_authentication_encodes_both_halves_before_joining_them() -> None:
     assert basic(asked(provider)) == ("a:b c", "p+q%/ü")
 
 
-@given(anything, anything, anything, st.sampled_from(ClientAuth))
+@given(anything, anything, anything, st.sampled_from([ClientAuth.BASIC, ClientAuth.BODY, ClientAuth.NONE]))
 def test_whatever_it_consists_of_arrives_as_it_is(token: str, client_id: str, secret: str, method: ClientAuth) -> None:
     provider = replace(ACME, client_auth=method, client=Client(client_id, Secret(secret)))
     request = asked(provider, token)
@@ -133,14 +139,16 @@ def test_scopes_are_sent_only_where_they_are_wanted() -> None:
 
 
 def test_a_provider_without_a_revocation_endpoint_is_not_asked() -> None:
-    assert OAuthEndpoint().revoke_request(ACME, Secret("rt"), "tag", DEADLINE) is None
+    assert OAuthEndpoint(NOW).revoke_request(ACME, Secret("rt"), "tag", DEADLINE) is None
 
 
 def test_a_client_that_was_exchanged_is_the_one_that_asks_from_then_on() -> None:
-    endpoint = OAuthEndpoint()
+    endpoint = OAuthEndpoint(NOW)
 
     def client_of(provider: Provider) -> tuple[str, str]:
-        return basic(endpoint.refresh_request(provider, Secret("rt"), None, DEADLINE, WITHIN))
+        request = endpoint.refresh_request(provider, Secret("rt"), None, DEADLINE, WITHIN)
+        assert isinstance(request, TokenRequest)
+        return basic(request)
 
     assert client_of(ACME) == ("client-1", "s3cret")
     assert client_of(replace(ACME, client=Client("client-2", Secret("other")))) == ("client-2", "other")
@@ -236,7 +244,7 @@ def test_we_read_the_tokens_requests_oauthlib_reads(members: dict[str, Any], enc
         members = {name: str(value).removesuffix(".0") for name, value in members.items() if value is not None}
         body = body.replace(b".0", b"")
     theirs = through_oauthlib(ACME, Far(200, body))
-    outcome = OAuthEndpoint().read(ACME, Exchange(None, 200, body, None, True, ""))
+    outcome = OAuthEndpoint(NOW).read(ACME, Exchange(None, 200, body, None, True, ""))
     assert isinstance(outcome, Refreshed)
     ours = outcome.answer
     assert ours.access_token.reveal() == theirs["access_token"]
@@ -272,7 +280,7 @@ def test_where_requests_oauthlib_reads_an_error_we_read_the_same(
     body = json.dumps({"error": code, "error_description": "text"}).encode()
     with pytest.raises(OAuth2Error) as theirs:
         through_oauthlib(ACME, Far(status, body))
-    ours = OAuthEndpoint().read(ACME, Exchange(None, status, body, None, True, ""))
+    ours = OAuthEndpoint(NOW).read(ACME, Exchange(None, status, body, None, True, ""))
     assert isinstance(ours, kind)
     assert theirs.value.error == (ours.cause if isinstance(ours, Throttled) else ours.code)
 
@@ -283,6 +291,6 @@ def test_where_we_differ_from_requests_oauthlib_it_would_lose_a_token() -> None:
     provider = replace(ACME, scope_on_refresh=True, scopes=("less", "more"))
     with pytest.raises(Warning, match="Scope has changed"):
         through_oauthlib(provider, Far(200, body))
-    outcome = OAuthEndpoint().read(provider, Exchange(None, 200, body, None, True, ""))
+    outcome = OAuthEndpoint(NOW).read(provider, Exchange(None, 200, body, None, True, ""))
     assert isinstance(outcome, Refreshed)
     assert (outcome.answer.refresh_token, outcome.answer.scopes) == (Secret("b"), ("less",))
