@@ -49,8 +49,9 @@ chaos: setup ## kill, freeze and cut things for a long time and count what was l
 fuzz: setup ## throw twenty million malformed envelopes, keys and texts at their openers
 	$(RUN) tests.fuzz $(ARGS)
 
+# What uv calls it. No word may follow in its line: make would take the space before it for a part of the name.
 ifneq ($(PIP_CERT),)
-bench: export SSL_CERT_FILE := $(or $(SSL_CERT_FILE),$(PIP_CERT)) # what uv calls it
+bench: export SSL_CERT_FILE := $(or $(SSL_CERT_FILE),$(PIP_CERT))
 endif
 bench: setup ## measure: each figure beside its limit
 	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --require-hashes --requirement deploy/bench.lock
