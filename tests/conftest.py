@@ -47,6 +47,13 @@ def database_url(postgres: stack.DatabaseServer, template_database: str) -> Iter
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_database_url(postgres: stack.DatabaseServer, template_database: str) -> Iterator[str]:
+    """One that a module's tests share."""
+    with stack.new_database(postgres, template_database) as url:
+        yield url
+
+
 @pytest.fixture
 def empty_database_url(postgres: stack.DatabaseServer) -> Iterator[str]:
     """A database of this test's own with nothing in it."""

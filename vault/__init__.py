@@ -51,7 +51,9 @@ from vault.facade import (
     Keys,
     Maintenance,
     OAuthGrant,
+    ProviderRow,
     ProviderSession,
+    Registry,
     Vault,
 )
 from vault.jobs import (
@@ -149,6 +151,7 @@ __all__ = [
     "OpenAudit",
     "Overdue",
     "Progress",
+    "ProviderRow",
     "ProviderSession",
     "QueueUnavailable",
     "ReconnectRequired",
@@ -156,6 +159,7 @@ __all__ = [
     "RefreshPending",
     "RefreshScan",
     "RegisteredClient",
+    "Registry",
     "Retired",
     "Rewrap",
     "RotateCredentials",

@@ -91,5 +91,5 @@ def next_text(provider: Provider, spent: Secret, answer: Answer) -> str:
     if answer.refresh_token is not None:
         means = means._replace(refresh_token=answer.refresh_token.reveal())
     if provider.strategy is Strategy.EXTEND:
-        means = means._replace(access_token=answer.access_token.reveal())
+        means = means._replace(access_token=answer.access_token.reveal() or means.access_token)
     return text_of(means)

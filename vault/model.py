@@ -67,6 +67,10 @@ class Connection:
         return tuple(s for s in self.requested_scopes if s not in self.granted_scopes)
 
 
+SIGNING = "OAuth1"
+"""The type of tokens that are not shown but sign requests (RFC 5849)."""
+
+
 class Token(NamedTuple):
     """A short-lived access token, as served by ``vault.get()``."""
 
@@ -78,7 +82,13 @@ class Token(NamedTuple):
     """Life left when it was read, by the database's clock."""
 
     def headers(self) -> dict[str, str]:
-        """Return the header that presents this token (RFC 6750, section 2.1)."""
+        """Return the header that presents this token (RFC 6750, section 2.1).
+
+        Raises:
+            ValueError: It is one of OAuth 1.0a, with which each request is signed: see ``Vault.session``.
+        """
+        if self.token_type == SIGNING:
+            raise ValueError("requests with this token are signed, each by itself: use vault.session() or signature()")
         scheme = "Bearer" if self.token_type.lower() == "bearer" else self.token_type
         return {"Authorization": f"{scheme} {self.access_token.reveal()}"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -57,8 +58,14 @@ def _dressed(family: Family, pair: Pair, now: float, remaining: int, shape: Answ
             members["expires_in"] = str(remaining)
         case "milliseconds":
             members["expires_in"] = remaining * 1000
+        case "clock":
+            members["expires_in"] = f"{remaining // 86400}:{remaining // 3600 % 24:02}:{remaining // 60 % 60:02}"
         case "at":
             members["expires_at"] = round(now + remaining)
+        case "at_ms":
+            members["expires_at"] = round((now + remaining) * 1000)
+        case "iso":
+            members["expires_at"] = datetime.fromtimestamp(now + remaining, UTC).isoformat()
         case _:
             members["expires_in"] = remaining
     if pair.refresh_token is not None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulator import hooks
+from tests.simulator.calls import Call, Endpoint
 from tests.simulator.config import ProviderConfig
-from tests.simulator.endpoints import ENDPOINTS, Call, Endpoint
+from tests.simulator.endpoints import ENDPOINTS
 from tests.simulator.faults import UNPROCESSED, Fault
 from tests.simulator.journal import Journal
 from tests.simulator.loop import Reply
@@ -70,7 +71,7 @@ class SimulatorApplication:
         if head.path[0] == "_control":
             return self._control(head, request.body)
         provider = self.providers.get(head.path[0])
-        known = ENDPOINTS if len(head.path) == 2 else hooks.ENDPOINTS
+        known = ENDPOINTS if len(head.path) == 2 or head.path[1] == ".well-known" else hooks.ENDPOINTS
         endpoint = known.get(head.path[1]) if len(head.path) > 1 else None
         if provider is None or endpoint is None:
             return Reply(write_answer(404, b'{"error":"no such provider or endpoint"}'))

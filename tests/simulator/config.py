@@ -22,7 +22,8 @@ class AnswerShape:
         rename: standard member name to the provider's name.
         omit: standard members that are never sent.
         extra: further members, sent as they are (`instance_url`, `ok`).
-        expires_in: `seconds`, `string`, `milliseconds`, or `at` for an `expires_at` in epoch seconds.
+        expires_in: `seconds`, `string`, `milliseconds`, `clock` (D:HH:MM), or for an `expires_at` `at` in seconds of
+            the epoch, `at_ms` in milliseconds, `iso`.
         refresh_token_expires_in: name of the member that tells the refresh token's life; empty for none.
         scope_separator: between two scopes.
         form: answer urlencoded instead of JSON, unless the client accepts only JSON.
@@ -32,10 +33,46 @@ class AnswerShape:
     rename: dict[str, str] = field(default_factory=dict)
     omit: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
-    expires_in: Literal["seconds", "string", "milliseconds", "at"] = "seconds"
+    expires_in: Literal["seconds", "string", "milliseconds", "clock", "at", "at_ms", "iso"] = "seconds"
     refresh_token_expires_in: str = ""
     scope_separator: str = " "
     form: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a provider wants of token requests and how it refuses; the default is RFC 6749.
+
+    Args:
+        body: `form`, `json` or `query`: parameters anywhere else are not seen; empty takes all.
+        method: of renewals, where it is not POST.
+        names: standard parameter name to the provider's; the standard one is then not known.
+        grant_types: the provider's grant type to the standard one, or to `exchange`, `extend`.
+        headers: what a request must carry, names in lower case.
+        parameters: what it must say; only of code exchanges with `code:` before the name, only of renewals with
+            `refresh:`.
+        earliest: a renewal sooner than this after the last one is refused.
+        keys: public keys, PEM, by client id: who asks shows it by a signed assertion.
+        audience: whom assertions must name; empty: any.
+        error: member path to text, with `{code}` and `{text}` in it; empty for the standard answer.
+        error_status: of refusals; 0 for the standard one.
+        error_codes: standard code to the provider's.
+        callback: further parameters of the redirect.
+    """
+
+    body: str = ""
+    method: str = "POST"
+    names: dict[str, str] = field(default_factory=dict)
+    grant_types: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+    earliest: float = 0.0
+    keys: dict[str, str] = field(default_factory=dict)
+    audience: str = ""
+    error: dict[str, Any] = field(default_factory=dict)
+    error_status: int = 0
+    error_codes: dict[str, str] = field(default_factory=dict)
+    callback: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +98,8 @@ class ProviderConfig:
         errors_as_200: errors of the token endpoint come with status 200, and `invalid_grant` is `bad_refresh_token`.
         faults: rules in the order in which they are tried.
         answer: the dress of token answers.
+        dialect: what it wants of requests.
+        undescribed: it says nothing of itself where others look for that.
     """
 
     client_id: str = "evergrant"
@@ -81,6 +120,8 @@ class ProviderConfig:
     errors_as_200: bool = False
     faults: list[Fault] = field(default_factory=list)
     answer: AnswerShape = field(default_factory=AnswerShape)
+    dialect: Dialect = field(default_factory=Dialect)
+    undescribed: bool = False
 
     def secrets_of(self, client_id: str) -> list[str]:
         """The secrets that show a client; none when it is not known."""
@@ -89,7 +130,7 @@ class ProviderConfig:
         return [self.other_clients[client_id]] if client_id in self.other_clients else []
 
     def patched(self, changes: dict[str, Any]) -> ProviderConfig:
-        """A copy with the given members changed; `rotation` and `answer` are merged, lists are replaced.
+        """A copy with the given members changed; `rotation`, `answer` and `dialect` are merged, lists are replaced.
 
         Raises:
             ValueError: unknown member or value.
@@ -102,6 +143,8 @@ class ProviderConfig:
             changes["rotation"] = _merged(self.rotation, changes["rotation"])
         if "answer" in changes:
             changes["answer"] = _merged(self.answer, changes["answer"])
+        if "dialect" in changes:
+            changes["dialect"] = _merged(self.dialect, changes["dialect"])
         if "faults" in changes:
             changes["faults"] = [Fault.from_dict(rule) for rule in changes["faults"]]
         if isinstance(changes.get("outage"), bool):
@@ -124,7 +167,7 @@ class ProviderConfig:
                 raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
 
 
-Part = TypeVar("Part", RotationProfile, AnswerShape)
+Part = TypeVar("Part", RotationProfile, AnswerShape, Dialect)
 
 
 def _merged(current: Part, changes: dict[str, Any]) -> Part:

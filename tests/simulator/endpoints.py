@@ -9,51 +9,29 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
+from tests.simulator import dialects, signed
 from tests.simulator.answers import error_answer, token_answer
-from tests.simulator.faults import Fault
+from tests.simulator.calls import Call, Endpoint, Honest
+from tests.simulator.config import Dialect
 from tests.simulator.grants import Family, Pair
-from tests.simulator.provider import CODE_LIFE, Code, Provider
-from tests.simulator.wire import HTML, JSON, Head, write_answer
+from tests.simulator.provider import CODE_LIFE, Code
+from tests.simulator.wire import HTML, JSON, write_answer
 
+STANDARD = Dialect()
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-@dataclass(slots=True)
-class Call:
-    """One request to one provider."""
-
-    provider: Provider
-    head: Head
-    form: dict[str, str]
-    number: int
-    now: float
-    base_uri: str
-    fault: Fault | None = None
-    body: bytes = b""
-
-
-class Honest(NamedTuple):
-    """What the provider wants to say: the bytes, and the event they belong to (0 when losing them costs nothing)."""
-
-    payload: bytes
-    event: int = 0
-
-
-Endpoint = Callable[[Call], Honest]
 
 
 def authorize(call: Call) -> Honest:
     """Grant consent at once and send the browser back (RFC 6749, section 4.1.1; RFC 7636; RFC 9207)."""
     provider, form, config = call.provider, call.form, call.provider.config
+    dialects.rename(config.dialect, form)
     redirect_uri = form.get("redirect_uri", "")
     if not config.secrets_of(form.get("client_id", "")) or not _registered(redirect_uri, config.redirect_uris):
         return Honest(write_answer(400, b"unknown client or redirect_uri", HTML))
     back = {"state": form["state"]} if "state" in form else {}
-    back["iss"] = f"{call.base_uri}/{provider.name}"
+    back |= {"iss": f"{call.base_uri}/{provider.name}", **config.dialect.callback}
     error = ""
     if form.get("response_type") != "code":
         error = "unsupported_response_type"
@@ -89,7 +67,11 @@ def _registered(redirect_uri: str, allowed: list[str]) -> bool:
 
 
 def token(call: Call) -> Honest:
-    """The token endpoint: authorization_code, refresh_token, client_credentials (RFC 6749)."""
+    """The token endpoint: authorization_code, refresh_token, client_credentials (RFC 6749), and others' ways."""
+    if call.provider.config.dialect != STANDARD:
+        trouble = dialects.understand(call.provider.config.dialect, call.head, call.body, call.form)
+        if trouble:
+            return _refuse(call, 400, "invalid_request", trouble, "dialect")
     if call.provider.config.invalid_client or client_of(call) is None:
         return _refuse(call, 401, "invalid_client", "client authentication failed", "invalid_client")
     grant = _GRANT_TYPES.get(call.form.get("grant_type", ""))
@@ -104,6 +86,8 @@ def client_of(call: Call) -> str | None:
     RFC 6749, section 2.3.1. None: none that is known here, or it does not prove it.
     """
     config = call.provider.config
+    if config.dialect.keys:
+        return dialects.signer(config.dialect, call.form, call.now)
     if config.client_auth == "none":
         given = call.form.get("client_id", "")
         return given if config.secrets_of(given) else None
@@ -133,6 +117,8 @@ def _refuse(call: Call, status: int, error: str, description: str, reason: str) 
     more = f',"reason":"{reason}","error":"{error}"'
     provider.record("refused", call.now, call.number, family, presented, None, call.fault, more)
     accept = call.head.headers.get("accept", "")
+    if provider.config.dialect.error:
+        return Honest(dialects.refusal(provider.config.dialect, status, error, description))
     return Honest(error_answer(status, error, description, provider.config.errors_as_200, accept))
 
 
@@ -156,6 +142,8 @@ def _refresh(call: Call) -> Honest:
     if asked and not set(asked.split()) <= set(family.scope.split()):
         return _refuse(call, 400, "invalid_scope", "more than was granted", "scope")
     family.profile = provider.config.rotation
+    if call.now - _renewed_at(family) < provider.config.dialect.earliest:
+        return _refuse(call, 400, "invalid_request", "too early", "early")
     outcome = family.present(presented, call.now, provider.new_pair())
     if outcome.pair is None:
         refusal = _refuse(call, 400, "invalid_grant", f"refresh token: {outcome.reason}", str(outcome.reason))
@@ -202,7 +190,54 @@ def _client_credentials(call: Call) -> Honest:
     return _grant_answer(call, family, pair, event)
 
 
+def _renewed_at(family: Family) -> float:
+    return max(token.issued_at for token in family.access_tokens.values())
+
+
+def _exchange(call: Call) -> Honest:
+    """An access token that lives is exchanged for another; the old one goes on until it ends."""
+    provider = call.provider
+    value = call.form.get("refresh_token", "")
+    family = provider.by_access_token.get(value)
+    if family is None or not family.access_token_live(value, call.now):
+        return _refuse(call, 400, "invalid_grant", "the access token is not valid", "unknown")
+    if call.now - family.access_tokens[value].issued_at < provider.config.dialect.earliest:
+        return _refuse(call, 400, "invalid_request", "too early", "early")
+    family.profile = provider.config.rotation
+    pair = Pair(provider.new_pair().access_token, None)
+    family.issue_access_token(pair.access_token, call.now)
+    provider.index(family, pair)
+    provider.journal.event("exchanged", provider=provider.name, account=family.account, access_token=pair.access_token)
+    return _grant_answer(call, family, pair, 0)
+
+
+def _extend(call: Call) -> Honest:
+    """The token there is lives on from now."""
+    provider = call.provider
+    family = provider.by_refresh_token.get(call.form.get("refresh_token", ""))
+    if family is None or family.revoked_at is not None:
+        return _refuse(call, 400, "invalid_grant", "unknown refresh token", "unknown")
+    family.profile = provider.config.rotation
+    family.prolong(call.now)
+    return Honest(write_answer(200, json.dumps(provider.config.answer.extra).encode()))
+
+
+def _jwt_bearer(call: Call) -> Honest:
+    """An assertion is exchanged (RFC 7523, section 2.1); its subject is the account."""
+    provider = call.provider
+    claims = dialects.claims(provider.config.dialect, call.form.get("assertion", ""), call.now)
+    if claims is None:
+        return _refuse(call, 400, "invalid_grant", "the assertion is not valid", "assertion")
+    scope = str(claims.get("scope") or call.form.get("scope") or provider.config.default_scope)
+    account = str(claims.get("sub") or claims["iss"])
+    family, pair, event = provider.new_family(account, scope, "jwt", call.now, False, call.number, call.fault)
+    return _grant_answer(call, family, pair, event)
+
+
 _GRANT_TYPES: dict[str, Endpoint] = {
+    "exchange": _exchange,
+    "extend": _extend,
+    dialects.JWT_BEARER: _jwt_bearer,
     "refresh_token": _refresh,
     "authorization_code": _exchange_code,
     "client_credentials": _client_credentials,
@@ -212,6 +247,7 @@ _GRANT_TYPES: dict[str, Endpoint] = {
 def revoke(call: Call) -> Honest:
     """Token revocation (RFC 7009): a refresh token takes its family with it, an access token goes alone."""
     provider = call.provider
+    dialects.rename(provider.config.dialect, call.form)
     if provider.config.invalid_client or client_of(call) is None:
         return _refuse(call, 401, "invalid_client", "client authentication failed", "invalid_client")
     value = call.form.get("token", "")
@@ -269,9 +305,25 @@ def _resource(call: Call, content: Callable[[str], dict[str, str]]) -> Honest:
     return Honest(write_answer(200, json.dumps(content(family.account)).encode()))
 
 
+def describe(call: Call) -> Honest:
+    """What the provider says of itself (RFC 8414, OpenID Connect Discovery); nothing while `undescribed`."""
+    if call.head.path[2:] != ("openid-configuration",) or call.provider.config.undescribed:
+        return Honest(write_answer(404, b"{}"))
+    issuer = f"{call.base_uri}/{call.provider.name}"
+    names = {"authorization": "authorize", "token": "token", "revocation": "revoke", "introspection": "introspect"}
+    members = {"issuer": issuer, **{f"{name}_endpoint": f"{issuer}/{path}" for name, path in names.items()}}
+    return Honest(write_answer(200, json.dumps(members).encode()))
+
+
 ENDPOINTS: dict[str, Endpoint] = {
+    ".well-known": describe,
     "authorize": authorize,
     "token": token,
+    "refresh": token,
+    "request_token": signed.request_token,
+    "consent": signed.consent,
+    "access_token": signed.access_token,
+    "signed": signed.resource,
     "revoke": revoke,
     "introspect": introspect,
     "userinfo": userinfo,

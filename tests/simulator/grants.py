@@ -172,6 +172,15 @@ class Family:
         if record.killed_at is None:
             record.killed_at = now
 
+    def issue_access_token(self, value: str, now: float) -> None:
+        """Issue one without a refresh token."""
+        self._issue_access_token(value, now)
+
+    def prolong(self, now: float) -> None:
+        """Let the newest access token live as if it had been issued now."""
+        newest = max(self.access_tokens.values(), key=lambda token: token.issued_at)
+        newest.expires_at = now + self.profile.access_token_life
+
     def clone(self) -> Self:
         """An independent copy, for a model checker that explores both sides of a choice."""
         return deepcopy(self)

@@ -22,7 +22,7 @@ from secrets import token_hex, token_urlsafe
 from typing import Any
 from urllib.parse import parse_qs
 
-from tests.simulator.endpoints import Call, Honest
+from tests.simulator.calls import Call, Honest
 from tests.simulator.journal import Journal
 from tests.simulator.wire import write_answer
 

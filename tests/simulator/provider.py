@@ -47,6 +47,9 @@ class Provider:
         self.codes: dict[str, Code] = {}
         self.hooks: Any = None
         """Registrations of webhooks (`hooks.Hooks`), given by the application."""
+        self.signed_requests: dict[str, Any] = {}
+        self.signed_tokens: dict[str, tuple[str, str]] = {}
+        """Of OAuth 1.0a (`signed`); they are forgotten with the process."""
         self.by_refresh_token: dict[str, Family] = {}
         self.by_access_token: dict[str, Family] = {}
         self.by_account: defaultdict[str, list[Family]] = defaultdict(list)

@@ -5,6 +5,7 @@ from vault.facade.clients import Clients
 from vault.facade.events import Events
 from vault.facade.keys import Keys
 from vault.facade.maintenance import Maintenance
+from vault.facade.registry import ProviderRow, Registry
 from vault.facade.session import ProviderSession
 from vault.facade.storing import BasicAuth, ClientCertificate, OAuthGrant
 from vault.facade.vault import Vault
@@ -18,6 +19,8 @@ __all__ = [
     "Keys",
     "Maintenance",
     "OAuthGrant",
+    "ProviderRow",
     "ProviderSession",
+    "Registry",
     "Vault",
 ]

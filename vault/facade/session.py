@@ -11,9 +11,11 @@ from urllib.parse import urljoin, urlsplit
 from uuid import UUID
 
 import requests
+from requests.auth import AuthBase
 
+from vault.facade.bearer import Bearer
 from vault.facade.ids import Id
-from vault.model import Token
+from vault.model import SIGNING, Token
 
 TIMEOUT: Final = (5.0, 30.0)
 """Seconds to connect, and between two bytes of an answer."""
@@ -39,6 +41,9 @@ class Tokens(Protocol):
 
     def report_rejected(self, connection_id: UUID | str) -> None:
         """See ``Vault.report_rejected``."""
+
+    def signature(self, token: Token) -> AuthBase:
+        """See ``Vault.signature``."""
 
 
 class ProviderSession(requests.Session):
@@ -102,7 +107,7 @@ class ProviderSession(requests.Session):
         while True:
             tries += 1
             try:
-                answer = super().request(verb, where, **{**words, "auth": _Bearer(token)})
+                answer = super().request(verb, where, **{**words, "auth": self._authorization(token)})
             except requests.ConnectionError:
                 if not again or tries >= TRIES:
                     raise
@@ -120,6 +125,9 @@ class ProviderSession(requests.Session):
             answer.close()
             self._sleep(wait.total_seconds())
 
+    def _authorization(self, token: Token) -> AuthBase:
+        return self._tokens.signature(token) if token.token_type == SIGNING else Bearer(token)
+
     def _another(self, refused: Token) -> Token | None:
         """Have the token refreshed that was refused; None: there is no other in time."""
         self._tokens.report_rejected(self._connection_id)
@@ -132,17 +140,6 @@ class ProviderSession(requests.Session):
                 return None
             self._sleep(pause)
             pause = min(1.0, pause * 1.5)
-
-
-class _Bearer(requests.auth.AuthBase):
-    """Puts a token into a request; said as authentication, so that no ``.netrc`` of the environment takes its place."""
-
-    def __init__(self, token: Token) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._token.headers())
-        return request
 
 
 def _repeatable(words: Mapping[str, Any]) -> bool:

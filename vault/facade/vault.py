@@ -7,14 +7,17 @@ from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID
 
+from requests.auth import AuthBase
+
 from vault import settings as settings_module
 from vault.errors import TokenUnavailable
+from vault.facade.bearer import Bearer
 from vault.facade.credentials import CredentialCalls
 from vault.facade.ids import read_id
 from vault.facade.session import ProviderSession
 from vault.facade.standing import StandingCalls
 from vault.jobs import Refresh
-from vault.model import Connection, Token, checked_tenant
+from vault.model import SIGNING, Connection, Token, checked_tenant
 from vault.services.access import MIN_TTL
 from vault.services.connect import ConnectStart
 from vault.settings import Settings
@@ -109,8 +112,19 @@ class Vault(CredentialCalls, StandingCalls):
         return ProviderSession(self, connection_id, base, **options)
 
     def report_rejected(self, connection_id: UUID | str) -> None:
-        """Tell that the provider's API refused the served token: a new one is asked for. Raises as ``enqueue`` does."""
-        self._connecting.ask(read_id(connection_id), insist=False)
+        """Tell that the provider's API refused the served token: a new one is asked for.
+
+        Where nothing but its owner can give another (Apple Music's users), the connection needs a reconnect from now
+        on. Raises as ``enqueue`` does.
+        """
+        self._connecting.report_rejected(read_id(connection_id))
+
+    def signature(self, token: Token) -> AuthBase:
+        """Return what puts a token into a request of ``requests``: its header, or for OAuth 1.0a a signature.
+
+        Raises ``UnknownConnection``, ``UnknownProvider``, ``KeyUnavailable``, ``StoreUnavailable``.
+        """
+        return self._connecting.signature(token) if token.token_type == SIGNING else Bearer(token)
 
     # --------------------------------------------------------------------------------------------------- connections
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -21,6 +21,7 @@ from vault.errors import RotationFailed, UnknownCredential, VaultError
 from vault.forks import in_children
 from vault.keyring import Keyring
 from vault.metrics import client_secrets_refused
+from vault.oauth.discovery import Discovery
 from vault.oauth.providers import FileProviders
 from vault.ports import KnownClients, StoredClient
 from vault.provider import Client, Provider, TlsIdentity
@@ -59,9 +60,11 @@ class ClientRegistry:
         store: KnownClients,
         keyring: Keyring,
         identities: Identities,
+        discovery: Discovery,
         monotonic: Callable[[], float],
     ) -> None:
         self._files, self._store, self._keyring, self._monotonic = files, store, keyring, monotonic
+        self._discovery = discovery
         self._reader = identities
         self._identities: dict[UUID, TlsIdentity] = {}
         self._stored: dict[UUID, _Stored] = {}
@@ -112,11 +115,25 @@ class ClientRegistry:
             return
         self._tell("registrations", "")
         found = {row.id: self._current(row) for row in rows}
+        discovered = self._discovered({row.provider for row in rows})
         identities = {each: self._identity(each) for each in self._files.certificates}
         held = {each: identity for each, identity in identities.items() if identity is not None}
-        if found != self._stored or held != self._identities:
+        if discovered or found != self._stored or held != self._identities:
             self._stored, self._identities = found, held
             self._merge()
+
+    def _discovered(self, registered: set[str]) -> bool:
+        """Ask issuers of providers that we have a registration at; whether any of them said something new."""
+        news = False
+        for provider in self._files.every():
+            if provider.issuer is None or not provider.discover:
+                continue
+            if provider.client is None and provider.name not in registered:
+                continue
+            before = self._discovery.known(provider.issuer)
+            self._tell(f"issuer {provider.issuer}", self._discovery.look(provider.issuer))
+            news = news or self._discovery.known(provider.issuer) != before
+        return news
 
     def _identity(self, certificate_id: UUID) -> TlsIdentity | None:
         """Return a certificate as it is now; while it cannot be read, as it was before. None: it was taken away."""
@@ -188,9 +205,11 @@ class ClientRegistry:
             if client is not None:
                 before = found.get(client.client_id)
                 found[client.client_id] = client if before is None else _both(before, client)
-        if provider.certificate is not None:
-            identity = self._identities.get(provider.certificate)
-            if identity is None:
+        provider = self._addressed(provider)
+        unready = provider.discover and not provider.token_uri
+        if unready or provider.certificate is not None:
+            identity = self._identities.get(provider.certificate) if provider.certificate else None
+            if unready or identity is None:
                 every = frozenset(row.client_id for row, _ in stored) | found.keys()
                 return replace(provider, client=None, locked=every)
             provider = replace(provider, identity=identity)
@@ -199,6 +218,14 @@ class ClientRegistry:
         if not as_each:
             return replace(provider, locked=locked)
         return replace(as_each[0], former=tuple(replace(each, locked=locked) for each in as_each[1:]), locked=locked)
+
+    def _addressed(self, provider: Provider) -> Provider:
+        """Fill in what the issuer says of addresses that no file names."""
+        if not provider.discover:
+            return provider
+        known = self._discovery.known(provider.issuer or "")
+        told: dict[str, Any] = {name: uri for name, uri in known.items() if not getattr(provider, name)}
+        return replace(provider, **told)
 
     def _in_use(self, name: str, configured: Client) -> Client:
         roll = self._rolls.get((name, configured.client_id))

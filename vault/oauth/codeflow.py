@@ -25,11 +25,11 @@ from requests_oauthlib import OAuth2Session
 from vault.egress.once import Heard, Http, Sent
 from vault.egress.rules import Egress
 from vault.errors import ConfigurationError, ConnectRefused
-from vault.model import Answer
+from vault.model import Answer, Token
 from vault.oauth import answers
 from vault.oauth.assertions import BadKey
 from vault.oauth.authentication import Authentication, Shown
-from vault.oauth.oauth1 import OnceHeard, SignedFlow
+from vault.oauth.oauth1 import OnceHeard, SignedFlow, signature
 from vault.oauth.transport import MAX_BODY
 from vault.oauth.writing import written
 from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, Started
@@ -119,6 +119,10 @@ class RequestsCodeExchange:
             long, scopes=long.scopes or short.scopes, account=long.account or short.account,
             extra={**short.extra, **long.extra},
         )  # fmt: skip
+
+    def signature(self, provider: Provider, token: Token) -> requests.auth.AuthBase:
+        """See ``CodeExchange.signature``."""
+        return signature(provider, token)
 
     def _exchanged(self, provider: Provider, uri: str, redirect_uri: str, code: Secret, verifier: Secret) -> Heard:
         session = OAuth2Session(_client(provider).client_id, redirect_uri=redirect_uri)

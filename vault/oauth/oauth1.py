@@ -6,7 +6,7 @@ with the key of the registration that they were given to.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import requests
@@ -14,13 +14,12 @@ from requests_oauthlib import OAuth1
 
 from vault.egress.once import Heard, Http, Sent
 from vault.errors import ConnectRefused
-from vault.model import Answer
+from vault.model import SIGNING, Answer, Token
 from vault.oauth.answers import LONGEST_MEMBER
 from vault.outcome import Exchange, Started
 from vault.provider import Provider
 from vault.secret import Secret
 
-TOKEN_TYPE: Final = "OAuth1"
 TOKEN, TOKEN_SECRET, CONSUMER_KEY = "oauth_token", "oauth_token_secret", "oauth_consumer_key"
 
 
@@ -75,7 +74,7 @@ class SignedFlow:
         style = provider.answer
         kept = {name: found[name] for name in style.kept if name in found}
         return Answer(
-            Secret(text), None, None, TOKEN_TYPE, account=found.get(style.account or ""), extra=kept
+            Secret(text), None, None, SIGNING, account=found.get(style.account or ""), extra=kept
         )  # fmt: skip
 
     def _send(self, provider: Provider, uri: str, **said: Any) -> Heard:
@@ -87,17 +86,13 @@ class SignedFlow:
         return self._http.send(Sent("POST", request.url or uri, headers, b"", provider.identity))
 
 
-def signature(client_secret: Secret | None, token: Secret) -> requests.auth.AuthBase:
-    """Return what signs requests with a stored token."""
-    found = dict(parse_qsl(token.reveal()))
-    secret = client_secret.reveal() if client_secret else None
+def signature(provider: Provider, token: Token) -> requests.auth.AuthBase:
+    """See ``CodeExchange.signature``."""
+    found = dict(parse_qsl(token.access_token.reveal()))
+    client = provider.asking_as(found[CONSUMER_KEY]).client
+    secret = client.client_secret.reveal() if client and client.client_secret else None
     signer: requests.auth.AuthBase = OAuth1(found[CONSUMER_KEY], secret, found[TOKEN], found[TOKEN_SECRET])
     return signer
-
-
-def consumer_key(token: Secret) -> str:
-    """Return which registration a stored token was given to."""
-    return dict(parse_qsl(token.reveal()))[CONSUMER_KEY]
 
 
 def _members(body: bytes) -> dict[str, str]:

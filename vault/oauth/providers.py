@@ -38,7 +38,8 @@ class FileProviders:
         for file in (BUILT_IN, *files):
             for name, fields in _tables(file, problems).items():
                 _merge(tables.setdefault(name, _Table({}, {})), fields, file)
-        self._providers = {}
+        self._tables = tables
+        self._providers: dict[str, Provider] = {}
         for name in tables:
             if (row := _row(name, tables, problems)) is not None:
                 self._providers[name] = row.provider(name, clients.get(name), certificates.get(name))
@@ -59,6 +60,13 @@ class FileProviders:
             return self._providers[name]
         except KeyError:
             raise UnknownProvider(name, tuple(self._providers)) from None
+
+    def fields(self, name: str) -> dict[str, Any]:
+        """Return what files say of a provider, taken together. Raises ``UnknownProvider``."""
+        self.get(name)
+        found = _inherited(name, self._tables, [], ())
+        assert found is not None  # or there would be no such provider
+        return found.fields
 
     @property
     def certificates(self) -> frozenset[UUID]:
@@ -90,11 +98,18 @@ def _merge(table: _Table, fields: Mapping[str, Any], file: Path) -> None:
     for name, value in fields.items():
         known = table.fields.get(name)
         if name in TABLES and isinstance(value, dict):
-            table.fields[name] = {**(known if isinstance(known, dict) else {}), **value}
+            before = known if isinstance(known, dict) else {}
+            if name == "variables":
+                value = {key: _over(before.get(key), each) for key, each in value.items()}
+            table.fields[name] = {**before, **value}
             table.origins.update({f"{name}.{each}": file for each in value})
         else:
             table.fields[name] = value
         table.origins[name] = file
+
+
+def _over(known: object, value: object) -> object:
+    return {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
 
 
 def _row(name: str, tables: Mapping[str, _Table], problems: list[str]) -> Row | None:

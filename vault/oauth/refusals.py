@@ -29,12 +29,12 @@ def codes(style: ErrorStyle, document: dict[str, Any]) -> list[str]:
     found: list[str] = []
     for path in style.members:
         value = member(document, path)
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, str | int) and not isinstance(each, bool) and each not in ("", 0):
-                found.append(str(each))
-            elif each and not isinstance(each, str | int):
-                found.append(NO_CODE)
+        found += [_code(each) for each in (value if isinstance(value, list) else [value]) if each]
     return [code for code in found if code not in style.success]
+
+
+def _code(value: object) -> str:
+    return str(value) if isinstance(value, str | int) and value is not True else NO_CODE
 
 
 def refusal(

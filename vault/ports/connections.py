@@ -123,6 +123,12 @@ class ConnectionStore(Protocol):
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """Take the grant away and hand its tokens to revocation, atomically; False when there is no such connection."""
 
+    def reject(self, tenant: str, connection_id: UUID) -> bool:
+        """Declare dead a grant that nothing but its owner renews, its token having been refused; False: it is not such.
+
+        Its audit row and its event come in the same transaction.
+        """
+
     def ask(self, tenant: str, connection_id: UUID, *, insist: bool) -> timedelta | None:
         """Make a connection due now and urgent; returns the wait until its next try, None when there will be none.
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from vault.model import Answer
+from requests.auth import AuthBase
+
+from vault.model import Answer, Token
 from vault.outcome import Exchange, Outcome, Started, TokenRequest
 from vault.provider import Provider
 from vault.secret import Secret
@@ -79,6 +81,9 @@ class CodeExchange(Protocol):
         self, provider: Provider, redirect_uri: str, code: Secret, remembered: Secret, parameters: Mapping[str, str]
     ) -> Answer:
         """Exchange a code, once; ``parameters`` are all of the redirect's. Raises ``ConnectRefused``."""
+
+    def signature(self, provider: Provider, token: Token) -> AuthBase:
+        """What signs requests with a token of OAuth 1.0a."""
 
 
 class Gate(Protocol):

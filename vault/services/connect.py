@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
+from requests.auth import AuthBase
 
 from vault import policy
 from vault.engine.sealing import METADATA, Sealer, read, share_of, written
@@ -20,7 +21,7 @@ from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, KeyUnav
 from vault.jobs import Deliver, Refresh
 from vault.keyring import Keyring
 from vault.means import Means, first_text
-from vault.model import Answer, Connection, Status
+from vault.model import Answer, Connection, Status, Token
 from vault.policy import RefreshPolicy
 from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Doorbell, NewGrant, Providers, SealedMetadata
 from vault.provider import Client, Provider
@@ -291,6 +292,19 @@ class Connecting:
             raise UnknownConnection(connection_id)
         self._doorbell.ring(Deliver.task, Deliver.lane, None)
 
+    def signature(self, token: Token) -> AuthBase:
+        """Return what signs requests with a token of OAuth 1.0a; see ``Vault.signature``."""
+        self._providers.look()
+        provider = self._providers.get(self.connection(token.connection_id).provider)
+        return self._exchange.signature(provider, token)
+
+    def report_rejected(self, connection_id: UUID) -> None:
+        """Have another token got, or its owner told that only they can give one; see ``Vault.report_rejected``."""
+        if self._store.reject(self._tenant, connection_id):
+            self._doorbell.ring(Deliver.task, Deliver.lane, None)
+        else:
+            self.ask(connection_id, insist=False)
+
     def ask(self, connection_id: UUID, *, insist: bool) -> None:
         """Make a refresh due now, durably, then ring; see ``Vault.enqueue``."""
         if self._store.ask(self._tenant, connection_id, insist=insist) is None:
@@ -337,6 +351,8 @@ class Connecting:
 
 
 def _client(provider: Provider) -> Client:
+    if provider.discover and not provider.token_uri:
+        raise ConnectRefused("provider_unreachable", f"the issuer of {provider.name} has not told its addresses yet")
     if provider.client is None and provider.locked:
         key_id = f"of our client secret at {provider.name}"
         raise KeyUnavailable(key_id, "the registration in the store cannot be opened", transient=True)

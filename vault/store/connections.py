@@ -26,7 +26,7 @@ from vault.store.tables import (
     revocation,
     schedule,
 )
-from vault.store.telling import DISCONNECTED, RECOVERY
+from vault.store.telling import DISCONNECTED, RECOVERY, TROUBLE
 
 _now = sa.func.now()
 _VIEW = sa.select(
@@ -47,6 +47,7 @@ _VIEW = sa.select(
     oauth_grant.c.grant_ends_at,
 ).join_from(connection, oauth_grant)
 
+REJECTED = "rejected"
 _ASK = b"""
 UPDATE evergrant.schedule s
    SET urgent = s.urgent OR %b OR (s.failures = 0 AND g.status <> 'quarantined'),
@@ -235,6 +236,31 @@ class PostgresConnections:
         row = self._database.lane.run(_ASK, (insist, insist, connection_id, tenant), psycopg.Cursor.fetchone)
         wait: timedelta | None = row[0] if row else None
         return wait
+
+    def reject(self, tenant: str, connection_id: UUID) -> bool:
+        """See ``ConnectionStore.reject``."""
+        alive = (Status.ACTIVE, Status.IN_DOUBT, Status.QUARANTINED)
+        lock = sa.select(schedule.c.connection_id).where(schedule.c.connection_id == connection_id).with_for_update()
+        mark = (
+            oauth_grant.update()
+            .where(
+                oauth_grant.c.connection_id == connection_id,
+                oauth_grant.c.tenant == tenant,
+                oauth_grant.c.refresh_fp.is_(None),
+                oauth_grant.c.status.in_(alive),
+            )
+            .values(status=Status.NEEDS_RECONNECT, reason=REJECTED, expires_at=_now)  # what is refused is over
+        )
+        with self._database.begin() as transaction:
+            transaction.execute(lock)
+            if not transaction.execute(mark).rowcount:
+                return False
+            unscheduled = {"next_at": None, "urgent": False, "epoch": schedule.c.epoch + 1}
+            transaction.execute(schedule.update().where(schedule.c.connection_id == connection_id).values(unscheduled))
+            event = audit_row(tenant, "connection.needs_reconnect", connection_id, {"reason": REJECTED})
+            transaction.execute(audit.insert().values(event))
+            transaction.exec_driver_sql(TROUBLE, (connection_id,))
+            return True
 
 
 def _revoke_candidates(grant: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 from uuid import UUID
 
 from vault import Connection, Refresh, Secret, Status, Token, TokenUnavailable, UnknownConnection
@@ -72,6 +73,10 @@ class StaticVault:
     def report_rejected(self, connection_id: UUID | str) -> None:
         """See ``Vault.report_rejected``; only remembered."""
         self.rejected.append(self.connection(connection_id).id)
+
+    def signature(self, token: Token) -> NoReturn:
+        """See ``Vault.signature``; nothing is signed here. Raises ``ValueError``."""
+        raise ValueError(f"a StaticVault has no registration that could sign with a {token.token_type} token")
 
     def connection(self, connection_id: UUID | str) -> Connection:
         """See ``Vault.connection``."""

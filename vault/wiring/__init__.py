@@ -62,7 +62,7 @@ from vault.store.tallies import PostgresStatistics
 from vault.store.upkeep import PostgresUpkeep
 from vault.wiring.clock import monotonic, utc
 from vault.wiring.credentials import CredentialWiring
-from vault.wiring.egress import egress
+from vault.wiring.egress import discovery, egress
 from vault.wiring.keys import KeyWiring
 
 
@@ -79,7 +79,9 @@ class Wiring:
         self.keys, self._clients = KeyWiring(settings, self.database), PostgresClients(self.database)
         self.credentials = CredentialWiring(settings, self.database, self.keys.keyring, self.access)
         identities = self.credentials.identities
-        self._providers = ClientRegistry(files, self._clients, self.keys.keyring, identities, monotonic)
+        self._providers = ClientRegistry(
+            files, self._clients, self.keys.keyring, identities, discovery(settings), monotonic
+        )  # fmt: skip
         self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from vault.egress.once import Http
 from vault.egress.rules import Egress
+from vault.oauth.discovery import Discovery
 from vault.settings import Settings
+from vault.wiring.clock import monotonic
 
 
 def egress(settings: Settings) -> Egress:
     """Return what the settings say."""
     return Egress(settings.insecure_hosts, settings.private_networks, settings.ca_file)
+
+
+def discovery(settings: Settings) -> Discovery:
+    """Return how issuers are asked about themselves."""
+    return Discovery(Http(egress(settings), timedelta(seconds=settings.request_deadline_s)), monotonic)

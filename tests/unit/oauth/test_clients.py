@@ -11,11 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.fake_keys import Rig
+from vault.egress.once import Http
+from vault.egress.rules import Egress
 from vault.engine.identities import Identities
 from vault.engine.registrations import sealed
 from vault.errors import StoreUnavailable, UnknownProvider, VaultError
 from vault.events import EventType, Fact
 from vault.oauth.clients import LOOK_EVERY, REFUSAL_LIFE, ClientRegistry
+from vault.oauth.discovery import Discovery
 from vault.oauth.providers import FileProviders
 from vault.ports import StoredClient
 from vault.provider import Client, Provider, TlsIdentity
@@ -45,6 +48,10 @@ class FakeStore:
         return list(self.rows)
 
 
+NOWHERE = Discovery(Http(Egress(), timedelta(seconds=1)), lambda: 0.0)
+"""Nobody is to be asked here."""
+
+
 class NoCertificates(Identities):
     """For registrations without any."""
 
@@ -64,7 +71,7 @@ class Scene:
 
     def another_process(self) -> ClientRegistry:
         files = FileProviders([], self.environment)
-        return ClientRegistry(files, self.store, self.rig.another_process(), NoCertificates(), self.rig.clock)
+        return ClientRegistry(files, self.store, self.rig.another_process(), NoCertificates(), NOWHERE, self.rig.clock)
 
     def keep(self, generation: int, client: Client, provider: str = "google") -> None:
         """Put a registration into the store, or new secrets into one that is there."""
