@@ -18,7 +18,9 @@ from vault.engine.moving import Prover, Reader
 from vault.engine.sealing import Sealer
 from vault.engine.tools import Tools
 from vault.hooks import installed
-from vault.limits import LocalGate
+from vault.limits.board import RedisBoard
+from vault.limits.bucket import SharedBucket
+from vault.limits.gate import ProviderGate
 from vault.migration.plan import Migration
 from vault.oauth.clients import ClientRegistry
 from vault.oauth.codeflow import RequestsCodeExchange
@@ -99,9 +101,10 @@ class Wiring:
 
     @cached_property
     def _tools(self) -> Tools:
+        board = RedisBoard(self._settings.redis_url, monotonic)
         return Tools(
             store=self._store, transport=self._transport(),
-            endpoint=OAuthEndpoint(utc), spool=self._spool, gate=LocalGate(monotonic),
+            endpoint=OAuthEndpoint(utc), spool=self._spool, gate=ProviderGate(monotonic, SharedBucket(board, monotonic), board),
             sealer=Sealer(self.keys.keyring, self._policy),
             providers=self._providers, policy=self._policy, monotonic=monotonic, jitter=random.random,
         )  # fmt: skip
