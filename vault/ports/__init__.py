@@ -33,6 +33,15 @@ from vault.ports.rotation import (
     TenantKeyRotationStore,
 )
 from vault.ports.rotations import RotationRow, RotationStore
+from vault.ports.sessions import (
+    FoundSession,
+    Introspector,
+    SealedSessionMetadata,
+    SessionRow,
+    SessionStore,
+    TokenHash,
+    ValidationTallies,
+)
 from vault.ports.standing import ConditionStore, Miscounted, SignStore, StatisticsStore, Sweep
 from vault.ports.upkeep import CleanupStore, RevocationStore
 
@@ -57,10 +66,12 @@ __all__ = [
     "EndpointStore",
     "Ends",
     "Found",
+    "FoundSession",
     "Gate",
     "GrantEnd",
     "GrantEndStore",
     "GrantViews",
+    "Introspector",
     "Keks",
     "KeyAuditStore",
     "KeyStore",
@@ -87,8 +98,11 @@ __all__ = [
     "SealedMetadata",
     "SealedRefreshToken",
     "SealedRow",
+    "SealedSessionMetadata",
     "SealedValue",
     "SealedVersion",
+    "SessionRow",
+    "SessionStore",
     "Shredded",
     "SignStore",
     "Source",
@@ -104,9 +118,11 @@ __all__ = [
     "TenantKeyRecord",
     "TenantKeyRotationStore",
     "TokenEndpoint",
+    "TokenHash",
     "TokenReader",
     "Transport",
     "Unlinked",
+    "ValidationTallies",
     "Wanted",
     "WrappedKey",
 ]
