@@ -294,7 +294,9 @@ class UnknownSession(VaultError):
 
     def __init__(self, session_id: object) -> None:
         self.session_id = str(session_id)[:64]
-        super().__init__(f"no session {self.session_id!r} in this tenant, or not any more: see 'evergrant session list'")
+        super().__init__(
+            f"no session {self.session_id!r} in this tenant, or not any more: see 'evergrant session list'"
+        )
 
 
 class TokenRefused(VaultError):

@@ -73,6 +73,8 @@ class Provider:
     revoke_uri: str | None = None
     refresh_uri: str | None = None
     """Where refreshes go, when that is not ``token_uri``."""
+    introspect_uri: str | None = None
+    """Where a token is asked about (RFC 7662)."""
     rotation: Rotation = Rotation.STRICT
     replay_window: timedelta = timedelta(0)
     client_auth: ClientAuth = ClientAuth.BASIC

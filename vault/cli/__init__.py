@@ -13,7 +13,19 @@ import click
 import structlog
 
 from vault import ConfigurationError, VaultError
-from vault.cli import audit, clients, connections, credentials, events, keys, migration, standing, storing, system
+from vault.cli import (
+    audit,
+    clients,
+    connections,
+    credentials,
+    events,
+    keys,
+    migration,
+    sessions,
+    standing,
+    storing,
+    system,
+)
 from vault.cli.output import Output
 from vault.cli.standing import EXIT_DEGRADED
 
@@ -57,7 +69,7 @@ def _log_to_stderr(*_: object) -> structlog.PrintLogger:
 for command in (
     connections.list_, connections.show, connections.get, connections.refresh,
     credentials.credential, storing.put, credentials.expiring,
-    clients.client,
+    clients.client, sessions.session,
     events.event, events.endpoint,
     keys.rotate, keys.rewrap, keys.keys, keys.kek, keys.keyring,
     migration.migrate, audit.audit,

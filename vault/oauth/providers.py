@@ -28,6 +28,7 @@ class _Row(BaseModel):
     issuer: str | None = None
     revoke_uri: str | None = None
     refresh_uri: str | None = None
+    introspect_uri: str | None = None
     rotation: Rotation = Rotation.STRICT
     replay_window_s: float = Field(default=0, ge=0, le=LONGEST_S)
     client_auth: ClientAuth = ClientAuth.BASIC

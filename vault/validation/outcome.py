@@ -67,6 +67,8 @@ class Unanswered(NamedTuple):
     """It does not get better by asking again: somebody must mend the row, the registration or the server."""
     of_client: bool = False
     """The issuer would not have the secret that we showed."""
+    of_request: bool = False
+    """It would not have this very question, which says nothing about the next one."""
 
 
 Introspected = Active | Inactive | Unanswered

@@ -33,6 +33,6 @@ REFUSALS: Final[Mapping[str, _Refusal]] = {
 
 
 def refused(reason: str, more: str = "", *, missing: Sequence[str] = ()) -> TokenRefused:
-    """Return the error for one of ``REFUSALS``; ``more`` names what rules of ours want, never what came from outside."""
+    """Return the error for one of ``REFUSALS``; ``more`` is what rules of ours want, never what was presented."""
     message, who, code = REFUSALS[reason]
     return TokenRefused(reason, message + (f" ({more})" if more else ""), who=who, code=code, missing=missing)

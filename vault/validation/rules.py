@@ -5,8 +5,8 @@
     any = ["playlists", "admin"]
     subscription = "plus"
 
-``*`` stands for one part of a name, ``**`` at its end for everything that follows. Parts are separated by a slash, a dot,
-a colon or a space. Where several rules fit, the most exact one holds, compared part by part from the left.
+``*`` stands for one part of a name, ``**`` at its end for everything that follows. Parts are separated by a slash, a
+dot, a colon or a space. Where several rules fit, the most exact one holds, compared part by part from the left.
 """
 
 from __future__ import annotations

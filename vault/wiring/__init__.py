@@ -43,6 +43,7 @@ from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
 from vault.services.standing import Counting, Inspecting
 from vault.services.strings import Strings
+from vault.services.validation import Validating
 from vault.settings import Settings
 from vault.sources import open_source
 from vault.spool import FileSpool
@@ -64,6 +65,7 @@ from vault.wiring.clock import monotonic
 from vault.wiring.credentials import CredentialWiring
 from vault.wiring.egress import egress
 from vault.wiring.keys import KeyWiring
+from vault.wiring.validation import ValidationWiring
 
 
 class Wiring:
@@ -93,7 +95,10 @@ class Wiring:
         self.audit_exporting = AuditExporting(self._audit)
         self.outbox = PostgresOutbox(self.database, timedelta(days=settings.events_retention_days))
         audit_life = timedelta(days=settings.audit_retention_days)
-        self.cleaning = Cleaning(self._upkeep, self.outbox, audit=self._audit, audit_life=audit_life)
+        self.validation = ValidationWiring(settings, self.database, self.keys.keyring, self._providers)
+        self.cleaning = Cleaning(
+            self._upkeep, self.outbox, self.validation.store, audit=self._audit, audit_life=audit_life
+        )
 
     @cached_property
     def _tools(self) -> Tools:
@@ -228,6 +233,10 @@ class Wiring:
             monotonic=monotonic,
         )  # fmt: skip
 
+    def validating(self, tenant: str) -> Validating:
+        """Validation of tokens, for one tenant."""
+        return self.validation.validating(tenant, self.connecting(tenant).connection, self.access(tenant).get)
+
     def catalog(self, tenant: str) -> Catalog:
         """Credentials of one tenant, of all kinds."""
         return self.credentials.catalog(tenant, self._providers)
@@ -241,6 +250,7 @@ class Wiring:
 
     def close(self) -> None:
         """Let go of connections and files."""
+        self.validation.counts.hand_in()
         self._store.close()
         self._audit.close()
         self._statistics.close()

@@ -1,7 +1,7 @@
 """The functions and triggers that count sessions and validations, in the owner's name; see ``tally_functions``.
 
-They are as revision 0011 made them; what changes one is a revision of its own. Sessions are rows, and counted as those of
-other tables are. Validations leave no rows: processes hand in how many there were, and nobody can count them anew.
+They are as revision 0011 made them; what changes one is a revision of its own. Sessions are rows, and counted as those
+of other tables are. Validations leave no rows: processes hand in how many there were, and nobody can count them anew.
 """
 
 from __future__ import annotations

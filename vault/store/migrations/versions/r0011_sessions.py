@@ -49,8 +49,8 @@ def upgrade() -> None:
         schema="evergrant",
     )
     for name, (columns, unique, where) in _INDEXES.items():
-        only = {} if where is None else {"postgresql_where": sa.text(where)}
-        op.create_index(name, "user_sessions", columns, unique=unique, schema="evergrant", **only)
+        only = None if where is None else sa.text(where)
+        op.create_index(name, "user_sessions", columns, unique=unique, schema="evergrant", postgresql_where=only)
     for statement in (*CREATE, *TRIGGERS):
         op.execute(sa.text(statement.replace(":", r"\:")))
     for function in OF_THE_OWNER:
