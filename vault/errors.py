@@ -290,7 +290,7 @@ class MigrationBusy(VaultError):
 
 
 class UnknownSession(VaultError):
-    """No session of this tenant has that id, or it has ended: check the id, or have the user sign in again."""
+    """No session of this tenant has that id, or not any more: ``evergrant session list`` shows those there are."""
 
     def __init__(self, session_id: object) -> None:
         self.session_id = str(session_id)[:64]

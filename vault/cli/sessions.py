@@ -26,7 +26,7 @@ def session() -> None:
 @click.option("--after", type=click.UUID, help="Go on after this id.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @click.pass_obj
-def session_list(output: Output, tenant: str | None, **filters: Any) -> None:
+def session_list(output: Output, /, tenant: str | None, **filters: Any) -> None:
     """List sessions that have not ended."""
     found = vault_of(tenant).sessions(**filters)
     if output.as_json:
@@ -51,7 +51,7 @@ def session_list(output: Output, tenant: str | None, **filters: Any) -> None:
 @click.option("--hours", "life", type=click.FloatRange(min=0, min_open=True), help="How long it lives.")
 @click.pass_obj
 def session_create(
-    output: Output, user_id: str, tenant: str | None, metadata: tuple[str, ...], life: float | None, **terms: Any
+    output: Output, /, user_id: str, tenant: str | None, metadata: tuple[str, ...], life: float | None, **terms: Any
 ) -> None:
     """Sign USER in, for trying out, in the place of the session they had; the token is printed this once."""
     kept = words(metadata, "--metadata")

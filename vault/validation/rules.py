@@ -99,7 +99,7 @@ def _rule(name: str, table: Mapping[str, Any], trouble: list[str]) -> MethodRule
     if not isinstance(refresh, bool):
         trouble.append("refresh: must be true or false")
     scopes = {field: _scopes(field, table.get(field, []), trouble) for field in ("all", "any")}
-    if "any" in table and not scopes["any"]:
+    if table.get("any") == []:
         trouble.append("any: must name a scope, or be left out: nobody can bring one of none")
     methods = _methods(table.get("method"), trouble)
     return MethodRule(name, methods, scopes["all"], scopes["any"], Subscription(level), bool(refresh))
