@@ -1,1 +1,1 @@
-"""Authorization servers that nobody here wrote, for tests: what we think of the standards is not all there is to them."""
+"""Authorization servers that nobody here wrote, for tests: there is more to standards than what we make of them."""

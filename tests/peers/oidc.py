@@ -58,7 +58,9 @@ class OidcPeer:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """What it says of itself (OpenID Connect Discovery, RFC 8414)."""
-        found: dict[str, Any] = requests.get(f"{self.issuer}/.well-known/openid-configuration", timeout=TIMEOUT_S).json()
+        found: dict[str, Any] = requests.get(
+            f"{self.issuer}/.well-known/openid-configuration", timeout=TIMEOUT_S
+        ).json()
         return found
 
     def post(self, endpoint: str, client: str = "evergrant", **form: str) -> requests.Response:
@@ -95,7 +97,8 @@ class OidcPeer:
     @staticmethod
     def _submit(browser: requests.Session, at: str, page: str, login: str) -> requests.Response:
         action, prompt = re.search(r'<form[^>]*action="([^"]+)"', page), re.search(r'name="prompt" value="(\w+)"', page)
-        assert action and prompt, page[:500]
+        assert action is not None, page[:500]
+        assert prompt is not None, page[:500]
         form = {"prompt": prompt[1]} | ({"login": login, "password": "x"} if prompt[1] == "login" else {})
         where = urljoin(at, html.unescape(action[1]))
         return browser.post(where, data=form, allow_redirects=False, timeout=TIMEOUT_S)

@@ -145,7 +145,8 @@ class Sessions:
         row = SessionRow(
             session_id, self._tenant, user_id, device, _level(subscription), " ".join(checked_scopes(scopes)),
             self._keyring.fingerprint(self._tenant, EVERY_SESSION, text),
-            self._hashing.hash(self._proof(session_id, user_id, text)), _checked_life(life or self._life),
+            self._hashing.hash(self._proof(session_id, user_id, text)),
+            self._life if life is None else _checked_life(life),
             None if metadata is None else self._sealed(session_id, user_id, metadata, 1),
         )  # fmt: skip
         made = self._store.add(row, only_one=not self._per_device)
