@@ -20,7 +20,7 @@ from tests.peers.installing import HERE, installed, node
 CALLBACK = "http://127.0.0.1:9/callback"
 TIMEOUT_S = 10.0
 HOPS = 20
-LIFE_S = 8
+LIFE_S = 6
 """Of the access tokens of ``evergrant``: due for a refresh after half of it, so that nobody has to wait long."""
 
 

@@ -45,7 +45,7 @@ def session_list(output: Output, /, tenant: str | None, **filters: Any) -> None:
 @click.argument("user_id", metavar="USER")
 @tenant_option
 @click.option("--device", default="", help="With VAULT_SESSION_PER_DEVICE: on which.")
-@click.option("--subscription", type=click.Choice([*Subscription]), default=Subscription.FREE, show_default=True)
+@click.option("--subscription", type=click.Choice([level.value for level in Subscription]), default="free")
 @click.option("--scope", "scopes", multiple=True, help="What it may be used for; may be repeated.")
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="To keep sealed with it; may be repeated.")
 @click.option("--hours", "life", type=click.FloatRange(min=0, min_open=True), help="How long it lives.")
