@@ -8,7 +8,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from tests.support.fake_keys import Clock
-from vault.ports import FoundSession, SealedSessionMetadata, SessionRow
+from vault.ports import SealedSessionMetadata, SessionRow
 from vault.validation.sessions import Subscription, UserSession
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -34,11 +34,11 @@ class FakeSessions:
         self.rows[row.id] = (row, made)
         return made, ()
 
-    def find(self, tenant: str, token_fp: bytes) -> FoundSession | None:
+    def find(self, tenant: str, token_fp: bytes) -> tuple[UserSession, bytes, datetime] | None:
         self.reads += 1
         for row, session in self.rows.values():
             if (row.tenant, row.token_fp) == (tenant, token_fp):
-                return FoundSession(session, row.token_hash, self.now())
+                return session, row.token_hash, self.now()
         return None
 
     def session(self, tenant: str, session_id: UUID) -> UserSession | None:

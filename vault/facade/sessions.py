@@ -74,7 +74,7 @@ class SessionCalls:
             TokenRefused: ``reason`` is ``malformed``, ``unknown``, ``expired`` or ``revoked``.
             KeyUnavailable, StoreUnavailable: Nobody can say now.
         """
-        return self._sessions.verify(revealed(token)).session
+        return self._sessions.verify(revealed(token))[0]
 
     def validate(
         self,

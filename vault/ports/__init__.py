@@ -34,7 +34,6 @@ from vault.ports.rotation import (
 )
 from vault.ports.rotations import RotationRow, RotationStore
 from vault.ports.sessions import (
-    FoundSession,
     Introspector,
     SealedSessionMetadata,
     SessionRow,
@@ -66,7 +65,6 @@ __all__ = [
     "EndpointStore",
     "Ends",
     "Found",
-    "FoundSession",
     "Gate",
     "GrantEnd",
     "GrantEndStore",

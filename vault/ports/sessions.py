@@ -38,15 +38,6 @@ class SessionRow(NamedTuple):
     metadata: SealedSessionMetadata | None
 
 
-class FoundSession(NamedTuple):
-    """A session found by its token's fingerprint."""
-
-    session: UserSession
-    token_hash: bytes
-    now: datetime
-    """The database's clock at the read."""
-
-
 class SessionStore(Protocol):
     """Sessions at rest. Every change is one transaction with its audit rows. All raise ``StoreUnavailable``."""
 
@@ -57,8 +48,8 @@ class SessionStore(Protocol):
             The session, and those whose place it takes; None: its token is another session's, and nothing was done.
         """
 
-    def find(self, tenant: str, token_fp: bytes) -> FoundSession | None:
-        """One indexed row."""
+    def find(self, tenant: str, token_fp: bytes) -> tuple[UserSession, bytes, datetime] | None:
+        """One indexed row: a session, ended or not, its token's hash, and the database's clock."""
 
     def session(self, tenant: str, session_id: UUID) -> UserSession | None:
         """One that has not ended."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from hmac import digest
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 
 from vault.cache import Cache, Turns
 from vault.errors import ConfigurationError, ValidationUnavailable
@@ -33,13 +33,6 @@ LEEWAY: Final = timedelta(seconds=30)
 RETRY_AFTER: Final = timedelta(seconds=5)
 TRIES: Final = 2
 """A second one when the issuer would not have the secret we showed, and there is another."""
-
-
-class Asked(NamedTuple):
-    """What an issuer said of a good token, and whether it was asked just now."""
-
-    said: Active
-    cached: bool
 
 
 class _Known:
@@ -95,8 +88,8 @@ class Introspecting:
         """Return how many tokens are remembered: good ones, and others."""
         return len(self._good), len(self._bad)
 
-    def ask(self, tenant: str, provider: str, token: Secret) -> Asked:
-        """Return what an issuer says of a token.
+    def ask(self, tenant: str, provider: str, token: Secret) -> tuple[Active, bool]:
+        """Return what an issuer says of a good token, and whether it was asked just now or before: then it is True.
 
         Raises:
             TokenRefused: It says that it is not good, or it is not by its dates.
@@ -106,12 +99,12 @@ class Introspecting:
         name = digest(self._key, f"{len(tenant)}:{tenant}:{provider}:{token.reveal()}".encode(), sha256)
         known = self._good.get(name)
         if known is not None and not self._is_sampled(known):
-            return Asked(known.said, cached=True)
+            return known.said, True
         if known is None and self._bad.get(name) is not None:
             raise refused("inactive")
         with self._turns.of(name):  # many requests with one token ask once
             if known is None and (quicker := self._good.get(name)) is not None:
-                return Asked(quicker.said, cached=True)
+                return quicker.said, True
             if known is None and self._bad.get(name) is not None:
                 raise refused("inactive")
             return self._ask(name, self._issuer(provider), token, known)
@@ -133,12 +126,12 @@ class Introspecting:
             raise ConfigurationError([f"{wanted}: {name} does not know who is asking"])
         return provider
 
-    def _ask(self, name: bytes, provider: Provider, token: Secret, known: _Known | None) -> Asked:
+    def _ask(self, name: bytes, provider: Provider, token: Secret, known: _Known | None) -> tuple[Active, bool]:
         answer = self._answer(provider, token)
         if isinstance(answer, Unanswered):
             introspections.labels("unanswered").inc()
             if known is not None and _lives(known.said, self._clock()):
-                return Asked(known.said, cached=True)
+                return known.said, True
             wait = answer.retry_after or max(RETRY_AFTER, self._gate.pause(provider))
             raise ValidationUnavailable(provider.name, answer.reason, wait, transient=not answer.operator)
         if isinstance(answer, Inactive):
@@ -149,7 +142,7 @@ class Introspecting:
         introspections.labels("active").inc()
         return self._good_token(name, provider, answer, known)
 
-    def _good_token(self, name: bytes, provider: Provider, said: Active, known: _Known | None) -> Asked:
+    def _good_token(self, name: bytes, provider: Provider, said: Active, known: _Known | None) -> tuple[Active, bool]:
         now = self._clock()
         problem = _problem(provider, said, now)
         if problem:
@@ -162,7 +155,7 @@ class Introspecting:
             self._good.put(name, _Known(said, due), self._monotonic() + left.total_seconds())
         else:
             self._good.drop(name)
-        return Asked(said, cached=False)
+        return said, False
 
     def _answer(self, provider: Provider, token: Secret) -> Introspected:
         for _ in range(TRIES):

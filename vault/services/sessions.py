@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from hmac import digest
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -23,7 +23,7 @@ from vault.envelope import context, open_envelope, seal
 from vault.errors import InvalidCredential, UnknownSession
 from vault.forks import in_children
 from vault.keyring import Keyring
-from vault.ports import FoundSession, SealedSessionMetadata, SessionRow, SessionStore, TokenHash
+from vault.ports import SealedSessionMetadata, SessionRow, SessionStore, TokenHash
 from vault.secret import Secret
 from vault.validation.refusals import refused
 from vault.validation.sessions import (
@@ -44,13 +44,6 @@ EVERY_SESSION: Final = UUID("5e551035-0000-4000-8000-000000000000")
 TOKEN, METADATA = "session_token", "session_metadata"  # names of fields
 NOBODYS_PROVIDER: Final = ""
 """The data key of a session's metadata is the user's own, at no provider; it goes when they are shredded."""
-
-
-class Verified(NamedTuple):
-    """A session that a token proved, and whether it was proved a moment ago."""
-
-    session: UserSession
-    cached: bool
 
 
 class Remembered:
@@ -170,8 +163,11 @@ class Sessions:
 
     # -------------------------------------------------------------------------------------------------------- proving
 
-    def verify(self, token: str) -> Verified:
-        """Tell whose session a token is. Raises ``TokenRefused``, ``StoreUnavailable``, ``KeyUnavailable``."""
+    def verify(self, token: str) -> tuple[UserSession, bool]:
+        """Tell whose session a token is, and whether it was proved a moment ago.
+
+        Raises ``TokenRefused``, ``StoreUnavailable``, ``KeyUnavailable``.
+        """
         if not is_token(token):
             raise refused("malformed")
         name = self._remembered.name(self._tenant, token)
@@ -182,30 +178,26 @@ class Sessions:
             known = self._remembered.get(name)
             return self._still(known) if known is not None else self._prove(name, token)
 
-    def _still(self, known: UserSession) -> Verified:
+    def _still(self, known: UserSession) -> tuple[UserSession, bool]:
         if known.expires_at <= self._clock():
             raise refused("expired")
-        return Verified(known, cached=True)
+        return known, True
 
-    def _prove(self, name: bytes, token: str) -> Verified:
+    def _prove(self, name: bytes, token: str) -> tuple[UserSession, bool]:
         seen = self._remembered.changes
         found = self._store.find(self._tenant, self._keyring.fingerprint(self._tenant, EVERY_SESSION, token))
         if found is None:
             raise refused("unknown")
-        session = found.session
+        session, token_hash, now = found
         if session.revoked_at is not None:
             raise refused("revoked")
-        if session.expires_at <= found.now:
+        if session.expires_at <= now:
             raise refused("expired")
-        if not self._fits(found, token):
+        if not self._hashing.fits(self._proof(session.id, session.user_id, token), token_hash):
             log.error("session.altered", session_id=str(session.id))
             raise refused("unknown")
-        self._remembered.put(name, session, session.expires_at - found.now, seen)
-        return Verified(session, cached=False)
-
-    def _fits(self, found: FoundSession, token: str) -> bool:
-        proof = self._proof(found.session.id, found.session.user_id, token)
-        return self._hashing.fits(proof, found.token_hash)
+        self._remembered.put(name, session, session.expires_at - now, seen)
+        return session, False
 
     # ----------------------------------------------------------------------------------------------- looking, changing
 

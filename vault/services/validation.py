@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from threading import Lock
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -39,30 +39,6 @@ MOST_SORTS: Final = 10_000
 VALID: Final = "valid"
 ANYTHING: Final = MethodRule("", ())
 """What a method needs that is not asked about, or where there are no rules."""
-
-
-class ProvedSession(Protocol):
-    """A session, and whether it was proved a moment ago."""
-
-    @property
-    def session(self) -> UserSession:
-        """Whose token it is."""
-
-    @property
-    def cached(self) -> bool:
-        """Whether nobody was asked just now."""
-
-
-class AskedBearer(Protocol):
-    """What an issuer said, and whether it was asked just now."""
-
-    @property
-    def said(self) -> Active:
-        """Its word."""
-
-    @property
-    def cached(self) -> bool:
-        """Whether nobody was asked just now."""
 
 
 class ValidationCounts:
@@ -117,8 +93,8 @@ class Validating:
         rules: MethodRules,
         counts: ValidationCounts,
         *,
-        verify: Callable[[str], ProvedSession],
-        introspect: Callable[[str, str, Secret], AskedBearer],
+        verify: Callable[[str], tuple[UserSession, bool]],
+        introspect: Callable[[str, str, Secret], tuple[Active, bool]],
         connection: Callable[[UUID], Connection],
         get: Callable[[UUID, timedelta], Token],
         clock: Callable[[], datetime],
@@ -131,7 +107,7 @@ class Validating:
         """Validate a token of ``create_session()``; see ``Vault.validate``."""
         with self._counted(TokenKind.SESSION):
             rule = self._rule(method)
-            session, cached = (found := self._verify(token)).session, found.cached
+            session, cached = self._verify(token)
             found_good = Validation(
                 TokenKind.SESSION, session.user_id, session.scopes, session.expires_at, cached,
                 subscription=session.subscription, session_id=session.id,
@@ -144,12 +120,11 @@ class Validating:
             if not is_token(token):
                 raise refused("malformed")
             rule = self._rule(method)
-            asked = self._introspect(self._tenant, provider, Secret(token))
-            said = asked.said
+            said, cached = self._introspect(self._tenant, provider, Secret(token))
             if audience is not None and audience not in said.audience:
                 raise refused("other_audience")
             found_good = Validation(
-                TokenKind.BEARER, said.subject, said.scopes, said.expires_at, asked.cached,
+                TokenKind.BEARER, said.subject, said.scopes, said.expires_at, cached,
                 client_id=said.client_id, audience=said.audience,
             )  # fmt: skip
             return _suffices(rule, found_good)

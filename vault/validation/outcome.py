@@ -54,8 +54,10 @@ class Active(NamedTuple):
     issuer: str | None
 
 
-class Inactive(NamedTuple):
+class Inactive:
     """An issuer's word that it is not, and no more (RFC 7662, section 2.2)."""
+
+    __slots__ = ()
 
 
 class Unanswered(NamedTuple):

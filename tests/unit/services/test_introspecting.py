@@ -83,7 +83,7 @@ class Desk:
     def look(self, token: str = "t", tenant: str = "default") -> str:
         """``asked``, ``cached``, or why it is refused; nothing that is not known is taken for a refusal."""
         try:
-            return "cached" if self.asking.ask(tenant, "acme", Secret(token)).cached else "asked"
+            return "cached" if self.asking.ask(tenant, "acme", Secret(token))[1] else "asked"
         except TokenRefused as refusal:
             return refusal.reason
         except ValidationUnavailable as unknown:
