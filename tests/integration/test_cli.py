@@ -219,6 +219,7 @@ def test_missing_settings_are_named_all_at_once(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("words", [words for words in NEEDS_SETTINGS if words != ("health",)], ids=" ".join)
 def test_a_database_that_is_away_is_one_line_and_no_password(tmp_path: Path, words: tuple[str, ...]) -> None:
     url = f"postgresql://vault:hunter2@/x?host={tmp_path}"
+    (tmp_path / "token").write_text("evs_anything")
     result = _runner({"VAULT_DATABASE_URL": url, "VAULT_REDIS_URL": NOBODY_HERE, "VAULT_HOME": str(tmp_path)})(
         *_filled(words, tmp_path)
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from hmac import digest
 from typing import Final
@@ -77,7 +77,7 @@ class Remembered:
         return self._sessions.get(name)
 
     def put(self, name: bytes, session: UserSession, left: timedelta, seen: int) -> None:
-        """Remember, for no longer than it lives, and only if nothing was forgotten since ``changes`` was ``seen``."""
+        """Remember for as long as it has ``left``, at most; and only if nothing was forgotten since ``seen``."""
         ends = self._monotonic() + min(self._life, left.total_seconds())
         self._sessions.put(name, session, ends)
         if seen != self.changes:
@@ -109,11 +109,10 @@ class Sessions:
         per_device: bool,
         new_id: Callable[[], UUID],
         random: Callable[[int], bytes],
-        clock: Callable[[], datetime],
     ) -> None:
         self._tenant, self._store, self._keyring, self._hashing = tenant, store, keyring, hashing
         self._remembered, self._life, self._per_device = remembered, life, per_device
-        self._new_id, self._random, self._clock = new_id, random, clock
+        self._new_id, self._random = new_id, random
 
     # --------------------------------------------------------------------------------------------------------- making
 
@@ -173,17 +172,12 @@ class Sessions:
         name = self._remembered.name(self._tenant, token)
         known = self._remembered.get(name)
         if known is not None:
-            return self._still(known)
+            return known, True
         with self._remembered.turns.of(name):  # many requests with one token prove it once
             known = self._remembered.get(name)
-            return self._still(known) if known is not None else self._prove(name, token)
+            return (known, True) if known is not None else (self._prove(name, token), False)
 
-    def _still(self, known: UserSession) -> tuple[UserSession, bool]:
-        if known.expires_at <= self._clock():
-            raise refused("expired")
-        return known, True
-
-    def _prove(self, name: bytes, token: str) -> tuple[UserSession, bool]:
+    def _prove(self, name: bytes, token: str) -> UserSession:
         seen = self._remembered.changes
         found = self._store.find(self._tenant, self._keyring.fingerprint(self._tenant, EVERY_SESSION, token))
         if found is None:
@@ -197,7 +191,7 @@ class Sessions:
             log.error("session.altered", session_id=str(session.id))
             raise refused("unknown")
         self._remembered.put(name, session, session.expires_at - now, seen)
-        return session, False
+        return session
 
     # ----------------------------------------------------------------------------------------------- looking, changing
 

@@ -44,13 +44,25 @@ ANYTHING: Final = MethodRule("", ())
 class ValidationCounts:
     """How validations ended, in this process, on its way to the figures of all. Thread-safe."""
 
-    def __init__(self, tallies: ValidationTallies, monotonic: Callable[[], float]) -> None:
-        self._tallies, self._monotonic = tallies, monotonic
+    def __init__(
+        self,
+        tallies: ValidationTallies,
+        monotonic: Callable[[], float],
+        apart: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """Nothing is counted yet.
+
+        Args:
+            tallies: The figures of all.
+            monotonic: Seconds of a clock that never goes back.
+            apart: Calls something while its caller goes on: no request waits for a database because of figures.
+        """
+        self._tallies, self._monotonic, self._apart = tallies, monotonic, apart
         self._begin_anew()
         in_children(self._begin_anew)
 
     def _begin_anew(self) -> None:
-        self._lock, self._counted = Lock(), Counter[tuple[str, str, str]]()
+        self._lock, self._handing_in, self._counted = Lock(), Lock(), Counter[tuple[str, str, str]]()
         self._hand_in_at = self._monotonic() + HANDED_IN_EVERY_S
         self._troubled = False
 
@@ -61,17 +73,21 @@ class ValidationCounts:
         with self._lock:
             if sort in self._counted or len(self._counted) < MOST_SORTS:
                 self._counted[sort] += 1
-            due = self._monotonic() >= self._hand_in_at
+            due = self._monotonic() >= self._hand_in_at and not self._handing_in.locked()
+            if due:
+                self._hand_in_at = self._monotonic() + HANDED_IN_EVERY_S
         if due:
-            self.hand_in()
+            self._apart(self.hand_in)
 
     def hand_in(self) -> None:
         """Add what was counted to the figures; never raises, as figures are nobody's reason to refuse a token."""
-        with self._lock:
-            counted, self._counted = self._counted, Counter()
-            self._hand_in_at = self._monotonic() + HANDED_IN_EVERY_S
-        if not counted:
-            return
+        with self._handing_in:
+            with self._lock:
+                counted, self._counted = self._counted, Counter()
+            if counted:
+                self._add(counted)
+
+    def _add(self, counted: Counter[tuple[str, str, str]]) -> None:
         try:
             self._tallies.add_validations(counted)
         except Exception as error:  # noqa: BLE001  # whatever it is: they are handed in another time

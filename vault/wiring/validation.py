@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from uuid import UUID
 
 from vault.egress.once import Http
@@ -29,13 +30,17 @@ from vault.wiring.clock import monotonic
 from vault.wiring.egress import egress
 
 
+def _apart(act: Callable[[], None]) -> None:
+    Thread(target=act, name="evergrant-validations", daemon=True).start()
+
+
 class ValidationWiring:
     """What every tenant's validations share; opens nothing by itself. Rules are read when it is made."""
 
     def __init__(self, settings: Settings, database: Database, keyring: Keyring, providers: Providers) -> None:
         self._settings, self._keyring, self._providers = settings, keyring, providers
         self.store = PostgresSessions(database)
-        self.counts = ValidationCounts(self.store, monotonic)
+        self.counts = ValidationCounts(self.store, monotonic, _apart)
         self._rules = read_method_rules([Path(file) for file in settings.scope_rules])
         self._remembered = Remembered(
             timedelta(seconds=settings.session_cache_s), settings.validation_cache_size,
@@ -62,7 +67,7 @@ class ValidationWiring:
         return Sessions(
             tenant, self.store, self._keyring, self._hashing, self._remembered,
             life=timedelta(seconds=self._settings.session_life_s), per_device=self._settings.session_per_device,
-            new_id=uuid.uuid4, random=secrets.token_bytes, clock=lambda: datetime.now(UTC),
+            new_id=uuid.uuid4, random=secrets.token_bytes,
         )  # fmt: skip
 
     def validating(

@@ -35,7 +35,7 @@ class Desk:
     def of(self, tenant: str) -> Sessions:
         return Sessions(
             tenant, self.store, self.keyring, self.hashing, self.remembered, life=HOUR, per_device=True,
-            new_id=self._new_id, random=os.urandom, clock=self.store.now,
+            new_id=self._new_id, random=os.urandom,
         )  # fmt: skip
 
     def another_process(self) -> Desk:
