@@ -117,6 +117,8 @@ def test_a_hash_that_was_moved_to_anothers_row_fits_nothing_there(desk: Desk) ->
     assert desk.look(theirs.token.reveal()) == "unknown"
     desk.store.rows = {session.id: (row, session._replace(user_id="olga"))}
     assert desk.look(theirs.token.reveal()) == "unknown"
+    desk.store.rows = {others.id: (row, session._replace(id=others.id))}
+    assert desk.look(theirs.token.reveal()) == "unknown"
     desk.store.rows = {session.id: (row, session)}
     assert desk.look(theirs.token.reveal()) == "eve"
 
