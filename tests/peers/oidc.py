@@ -6,9 +6,9 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urljoin, urlsplit
@@ -30,11 +30,8 @@ class OidcPeer:
     clients = ("evergrant", "app")
 
     def __init__(self) -> None:
-        place = installed()
-        shutil.copy(HERE / "server.mjs", place / f"server-{os.getpid()}.mjs")
-        self._script: Path = place / f"server-{os.getpid()}.mjs"
         self._process = subprocess.Popen(
-            [node(), self._script], env={**os.environ, "PEER": json.dumps({"clients": _CLIENTS})},
+            [node(), _script(installed())], env={**os.environ, "PEER": json.dumps({"clients": _CLIENTS})},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None
@@ -53,7 +50,6 @@ class OidcPeer:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
-        self._script.unlink(missing_ok=True)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
@@ -102,6 +98,17 @@ class OidcPeer:
         form = {"prompt": prompt[1]} | ({"login": login, "password": "x"} if prompt[1] == "login" else {})
         where = urljoin(at, html.unescape(action[1]))
         return browser.post(where, data=form, allow_redirects=False, timeout=TIMEOUT_S)
+
+
+def _script(place: Path) -> Path:
+    """Our program, beside what it imports, once for each state of it; whoever else does the same does no harm."""
+    program = (HERE / "server.mjs").read_bytes()
+    script = place / f"server-{sha256(program).hexdigest()[:16]}.mjs"
+    if not script.exists():
+        begun = place / f"{script.name}.{os.getpid()}"
+        begun.write_bytes(program)
+        begun.replace(script)
+    return script
 
 
 def secret_of(client: str) -> str:
