@@ -31,16 +31,16 @@ def found(known: MethodRules, method: str) -> str | None:
 
 
 SEVERAL = """
-[one]
-method = "GET /v1/playlists/7"
-[any-one]
-method = "GET /v1/playlists/*"
-[parts]
-method = ["GET /v1/playlists/*/tracks", "playlists.read"]
-[reading]
-method = "GET **"
 [rest]
 method = "**"
+[reading]
+method = "GET **"
+[parts]
+method = ["GET /v1/playlists/*/tracks", "playlists.read"]
+[any-one]
+method = "GET /v1/playlists/*"
+[one]
+method = "GET /v1/playlists/7"
 """
 
 
@@ -58,7 +58,7 @@ def test_the_most_exact_rule_holds(tmp_path: Path, method: str, name: str | None
 
 
 def test_a_part_further_to_the_left_counts_more(tmp_path: Path) -> None:
-    known = rules(tmp_path, '[left]\nmethod = "a.*.*"\n[right]\nmethod = "*.b.c"\n')
+    known = rules(tmp_path, '[right]\nmethod = "*.b.c"\n[left]\nmethod = "a.*.*"\n')
     assert found(known, "a.b.c") == "left"
 
 
