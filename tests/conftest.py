@@ -10,6 +10,7 @@ import pytest
 import structlog
 from redis import Redis
 
+from tests.peers.oidc import OidcPeer
 from tests.support import stack
 
 hypothesis.settings.register_profile("busy", deadline=None)  # nothing is late on a machine with other things to do
@@ -74,3 +75,10 @@ def redis_url(redis_server: stack.RedisServer) -> str:
     with Redis.from_url(redis_server.url) as redis:
         redis.flushdb()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def oidc_peer() -> Iterator[OidcPeer]:
+    """An authorization server that nobody here wrote, one for each test process."""
+    with OidcPeer() as peer:
+        yield peer

@@ -25,14 +25,14 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.wiring",),
     (
         *("vault.services", "vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue"),
-        *("vault.limits", "vault.hooks", "vault.registrars"),
+        *("vault.limits", "vault.hooks", "vault.registrars", "vault.hashing"),
     ),
     ("vault.engine",),
     ("vault.keyring", "vault.legacy"),
     ("vault.envelope", "vault.cache"),
     ("vault.ports",),
     ("vault.lineage", "vault.policy", "vault.standing"),
-    ("vault.claims", "vault.egress", "vault.means", "vault.outcome", "vault.settings"),
+    ("vault.claims", "vault.egress", "vault.means", "vault.outcome", "vault.settings", "vault.validation"),
     ("vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials", "vault.events"),
     ("vault.webhooks",),
     ("vault.dialect", "vault.encodings", "vault.errors", "vault.forks", "vault.jobs", "vault.metrics", "vault.secret"),
@@ -45,7 +45,7 @@ WITHIN_ENTRANCES = (("worker", "beat_schedule"), ("vault.cli", "vault.cli_migrat
 ADAPTERS = frozenset(
     {
         *("vault.kms", "vault.store", "vault.sources", "vault.oauth", "vault.spool", "vault.queue", "vault.limits"),
-        *("vault.hooks", "vault.registrars"),
+        *("vault.hooks", "vault.registrars", "vault.hashing"),
     }
 )
 LONGEST_FILE = 400

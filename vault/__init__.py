@@ -30,6 +30,7 @@ from vault.errors import (
     SignatureInvalid,
     SourceUnavailable,
     StoreUnavailable,
+    TokenRefused,
     TokenUnavailable,
     UnknownClient,
     UnknownConnection,
@@ -37,6 +38,8 @@ from vault.errors import (
     UnknownEndpoint,
     UnknownEvent,
     UnknownProvider,
+    UnknownSession,
+    ValidationUnavailable,
     VaultError,
     VersionConflict,
 )
@@ -88,7 +91,9 @@ from vault.services.health import Health
 from vault.services.rotation import KeyCount
 from vault.settings import Settings
 from vault.standing.condition import ConnectionHealth, HealthSummary, Need
-from vault.standing.figures import Statistics
+from vault.standing.figures import Statistics, Validations
+from vault.validation.outcome import TokenKind, Validation
+from vault.validation.sessions import NewSession, Subscription, UserSession
 from vault.webhooks import Style as WebhookStyle
 from vault.webhooks import sign as sign_webhook
 from vault.webhooks import verify as verify_webhook
@@ -147,6 +152,7 @@ __all__ = [
     "MigrationSummary",
     "Miscounted",
     "Need",
+    "NewSession",
     "OAuthGrant",
     "OpenAudit",
     "Overdue",
@@ -178,9 +184,12 @@ __all__ = [
     "Statistics",
     "Status",
     "StoreUnavailable",
+    "Subscription",
     "Tally",
     "TenantKek",
     "Token",
+    "TokenKind",
+    "TokenRefused",
     "TokenUnavailable",
     "UnknownClient",
     "UnknownConnection",
@@ -188,6 +197,11 @@ __all__ = [
     "UnknownEndpoint",
     "UnknownEvent",
     "UnknownProvider",
+    "UnknownSession",
+    "UserSession",
+    "Validation",
+    "ValidationUnavailable",
+    "Validations",
     "Vault",
     "VaultError",
     "VersionConflict",

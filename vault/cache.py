@@ -1,4 +1,7 @@
-"""Two ways to remember for a while: many values, of which the unused make room, and one answer that is dear to get."""
+"""Two ways to remember for a while: many values, of which the unused make room, and one answer that is dear to get.
+
+And a way to have dear things done once by many who want them at the same time.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,17 @@ class Cache(Generic[K, V]):
             self._entries[key] = _Entry(value, ends)
         return value
 
+    def drop(self, key: K) -> None:
+        """Let go of a value, if it is there."""
+        with self._lock:
+            self._entries.pop(key, None)
+
+    def drop_every(self, unwanted: Callable[[V], bool]) -> None:
+        """Let go of every value of a sort; looks at all of them."""
+        with self._lock:
+            for key in [key for key, entry in self._entries.items() if unwanted(entry.value)]:
+                del self._entries[key]
+
     def _make_room(self, now: float) -> None:
         while self._entries:
             oldest, entry = next(iter(self._entries.items()))
@@ -64,6 +78,31 @@ class _Entry(Generic[V]):
 
     def __init__(self, value: V, ends: float) -> None:
         self.value, self.ends, self.uses, self.uses_at_turn = value, ends, 0, 0
+
+
+class Turns(Generic[K]):
+    """One after the other for each key, all at once for different ones; a key nobody asks for takes no room."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._turns: dict[K, tuple[Lock, int]] = {}
+
+    @contextmanager
+    def of(self, key: K) -> Iterator[None]:
+        """Wait for one's turn, and have it."""
+        with self._lock:
+            turn, waiting = self._turns.get(key, (Lock(), 0))
+            self._turns[key] = (turn, waiting + 1)
+        try:
+            with turn:
+                yield
+        finally:
+            with self._lock:
+                _, waiting = self._turns[key]
+                if waiting > 1:
+                    self._turns[key] = (turn, waiting - 1)
+                else:
+                    del self._turns[key]
 
 
 class Inquiry(Generic[V]):

@@ -16,6 +16,9 @@ VaultError
 ├── TokenUnavailable
 │   ├── RefreshPending
 │   └── ReconnectRequired
+├── TokenRefused
+├── ValidationUnavailable
+├── UnknownSession
 ├── ConnectRefused
 ├── CannotOpen
 ├── KeyUnavailable
@@ -284,3 +287,40 @@ class MigrationBusy(VaultError):
     def __init__(self, source: str) -> None:
         self.source = source
         super().__init__(f"another run moves {source} at this moment: wait for its end, or end it")
+
+
+class UnknownSession(VaultError):
+    """No session of this tenant has that id, or not any more: ``evergrant session list`` shows those there are."""
+
+    def __init__(self, session_id: object) -> None:
+        self.session_id = str(session_id)[:64]
+        super().__init__(
+            f"no session {self.session_id!r} in this tenant, or not any more: see 'evergrant session list'"
+        )
+
+
+class TokenRefused(VaultError):
+    """A token that was presented is not good for what was asked; ``reason`` is a documented word, never the token.
+
+    ``code`` is what a resource server answers with (RFC 6750, section 3.1); ``who`` must act: ``user``, ``caller`` or
+    ``operator``; ``missing`` names scopes.
+    """
+
+    def __init__(self, reason: str, message: str, *, who: str, code: str, missing: Sequence[str] = ()) -> None:
+        self.reason, self.who, self.code, self.missing = reason, who, code, tuple(missing)
+        super().__init__(f"the token is refused ({reason}): {message}")
+
+
+class ValidationUnavailable(VaultError):
+    """Nobody can say now whether a token is good, which does not make it a bad one: ask again after ``retry_after``.
+
+    Where ``transient`` is False, an operator must act first: ``reason`` says about what.
+    """
+
+    def __init__(self, issuer: str, reason: str, retry_after: timedelta, *, transient: bool) -> None:
+        self.issuer, self.reason = issuer, reason
+        self.transient, self.retry_after = transient, retry_after
+        hint = f"ask again in {retry_after.total_seconds():.0f} s"
+        if not transient:
+            hint = "look at its row in the registry and at our registration there"
+        super().__init__(f"{issuer[:64]} does not say whether the token is good ({reason}): {hint}")

@@ -53,6 +53,13 @@ client_secrets_refused: Final = Counter(
 gets: Final = Counter("evergrant_gets", "Tokens asked for.", ["outcome"])
 """outcome: fresh, stale, waited, pending, reconnect, unknown."""
 
+validations: Final = Counter("evergrant_validations", "Tokens that were validated.", ["kind", "outcome"])
+"""kind: session, bearer, connection; outcome: valid, unavailable, pending, reconnect, error, or why it was refused."""
+introspections: Final = Counter(
+    "evergrant_introspections", "Issuers asked about a token, by what they said.", ["outcome"]
+)
+"""outcome: active, inactive, unanswered."""
+
 audit_linked: Final = Counter("evergrant_audit_linked", "Rows of the audit that were linked to their chains.")
 event_deliveries: Final = Counter(
     "evergrant_event_deliveries", "Attempts to deliver an event, by how they ended.", ["outcome"]

@@ -226,6 +226,24 @@ class Settings(BaseModel):
     """Seconds between linkings of what was told to the audit."""
     audit_retention_days: Annotated[float, Field(ge=LEAST_DAYS, le=36_600)] = 400.0
     """Age after which rows of the audit are forgotten, in days; 31 at least, as refreshing needs its memory."""
+    session_rounds: int = Field(
+        default=12, ge=4, le=16, validation_alias=_alias("SESSION_ROUNDS", "BCRYPT_SALT_ROUNDS")
+    )
+    """Work that bcrypt does for the token of a session: one more takes twice as long. Less than 10 is for tests."""
+    session_life_s: Seconds = 2_592_000.0
+    """How long a session lives, in seconds, unless it is said otherwise when it is made."""
+    session_per_device: bool = False
+    """Let a user have a session on each device, instead of one."""
+    session_cache_s: Annotated[float, Field(ge=0, le=60)] = 60.0
+    """How long a process remembers that a token was good, in seconds; this is how long revoking one takes to work."""
+    scope_rules: Words = ()
+    """Files that say what a token must bring for each method of your service, comma-separated."""
+    introspection_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the looks at a foreign token known to be good that ask its issuer again."""
+    introspection_deadline_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """Total time for asking an issuer about a token, in seconds: somebody waits."""
+    validation_cache_size: int = Field(default=10_000, ge=1)
+    """Tokens of each sort that one process remembers to have validated."""
     database_prepared: bool = True
     """Use prepared statements; off behind PgBouncer in transaction mode."""
     clients: Mapping[str, Client] = Field(default_factory=dict, exclude=True, repr=False)

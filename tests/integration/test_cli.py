@@ -168,6 +168,10 @@ NEEDS_SETTINGS = [
     ("endpoint", "disable", str(UUID(int=1))),
     ("endpoint", "rotate-secret", str(UUID(int=1))),
     ("endpoint", "remove", str(UUID(int=1))),
+    ("session", "create", "ann"),
+    ("session", "list"),
+    ("session", "verify", "--token-file", "{home}/token"),
+    ("session", "revoke", str(UUID(int=1))),
     ("cleanup",),
     ("audit", "chain"),
     ("audit", "verify"),
@@ -193,7 +197,7 @@ def _filled(words: tuple[str, ...], home: Path) -> list[str]:
     return [word.replace("{home}", str(home)) for word in words]
 
 
-GROUPS = ("audit", "client", "credential", "db", "endpoint", "event", "kek", "keyring")
+GROUPS = ("audit", "client", "credential", "db", "endpoint", "event", "kek", "keyring", "session")
 
 
 def test_every_command_is_tried_below() -> None:
@@ -215,6 +219,7 @@ def test_missing_settings_are_named_all_at_once(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("words", [words for words in NEEDS_SETTINGS if words != ("health",)], ids=" ".join)
 def test_a_database_that_is_away_is_one_line_and_no_password(tmp_path: Path, words: tuple[str, ...]) -> None:
     url = f"postgresql://vault:hunter2@/x?host={tmp_path}"
+    (tmp_path / "token").write_text("evs_anything")
     result = _runner({"VAULT_DATABASE_URL": url, "VAULT_REDIS_URL": NOBODY_HERE, "VAULT_HOME": str(tmp_path)})(
         *_filled(words, tmp_path)
     )
@@ -380,6 +385,9 @@ def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, hous
         endpoint, _ = house.worker.events.add_endpoint("default", receiver.url("/"))
         ids = {"endpoint": endpoint, "event": house.worker.events.test(endpoint).event_id}
         ids |= {name: house.vault.store_secret("anything") for name in ("credential", "put")}
+        made = house.vault.create_session("olga")
+        ids["session"] = made.session.id
+        (house.home / "token").write_text(made.token.reveal())
         for words in COMMAND_LINES:
             one = str(ids.get(words[0], connected))
             named = [one if word == str(UUID(int=1)) else word for word in _filled(words, house.home)]

@@ -29,6 +29,7 @@ from vault.errors import (
     SignatureInvalid,
     SourceUnavailable,
     StoreUnavailable,
+    TokenRefused,
     TokenUnavailable,
     UnknownClient,
     UnknownConnection,
@@ -36,6 +37,8 @@ from vault.errors import (
     UnknownEndpoint,
     UnknownEvent,
     UnknownProvider,
+    UnknownSession,
+    ValidationUnavailable,
     VaultError,
     VersionConflict,
 )
@@ -87,6 +90,12 @@ EXAMPLES: dict[type[VaultError], tuple[Callable[[], VaultError], str]] = {
     UnknownEndpoint: (lambda: UnknownEndpoint(ID), "evergrant endpoint list"),
     UnknownEvent: (lambda: UnknownEvent(ID), "evergrant event list"),
     SignatureInvalid: (SignatureInvalid, "do not act on"),
+    UnknownSession: (lambda: UnknownSession(ID), "evergrant session list"),
+    TokenRefused: (lambda: TokenRefused("expired", "sign in", who="user", code="invalid_token"), "reason"),
+    ValidationUnavailable: (
+        lambda: ValidationUnavailable("acme", "timeout", timedelta(seconds=5), transient=True),
+        "ask again",
+    ),
     MigrationBusy: (lambda: MigrationBusy("mysql://db/app#t.rt"), "wait for its end"),
 }
 """For every error that is raised: one of it, and words of the remedy that its docstring and its message both hold."""
@@ -101,7 +110,9 @@ def test_every_error_can_be_had_at_the_door() -> None:
     assert all(getattr(vault, each.__name__) is each and each.__name__ in vault.__all__ for each in written())
 
 
-SAID_BY_WHO_RAISES = {ConfigurationError, ConnectRefused, DestructionRefused, InvalidCredential, RotationFailed}
+SAID_BY_WHO_RAISES = {
+    *(ConfigurationError, ConnectRefused, DestructionRefused, InvalidCredential, RotationFailed, TokenRefused),
+}
 """Their messages say what to do, in words of that place."""
 
 
@@ -120,7 +131,7 @@ def test_docstring_and_message_hold_the_remedy(kind: type[VaultError]) -> None:
 
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_an_error_that_passes_by_itself_is_told_apart(kind: type[VaultError]) -> None:
-    passing = {RefreshPending, StoreUnavailable, QueueUnavailable, SourceUnavailable}
+    passing = {RefreshPending, StoreUnavailable, QueueUnavailable, SourceUnavailable, ValidationUnavailable}
     assert EXAMPLES[kind][0]().transient is (kind in passing)
 
 

@@ -121,6 +121,7 @@ REPLACED = [
     ("TOKEN_REFRESH_MAX_RETRIES", "VAULT_REFRESH_FAST_TRIES", "refresh_fast_tries", 7),
     ("TOKEN_REFRESH_RETRY_DELAY", "VAULT_REFRESH_RETRY_DELAY_S", "refresh_retry_delay_s", 11.0),
     ("TOKEN_CLEANUP_INTERVAL", "VAULT_CLEANUP_INTERVAL_S", "cleanup_interval_s", 13.0),
+    ("BCRYPT_SALT_ROUNDS", "VAULT_SESSION_ROUNDS", "session_rounds", 14),
 ]
 
 
@@ -130,7 +131,7 @@ def test_names_of_the_systems_it_replaces_are_understood_and_ours_win(
 ) -> None:
     assert environment_names(field) == (ours, theirs)
     assert getattr(load({**REQUIRED, theirs: str(value)}), field) == value
-    other = "local:/other.json" if field == "kek_uri" else "1"
+    other = {"kek_uri": "local:/other.json", "session_rounds": "4"}.get(field, "1")
     assert getattr(load({**REQUIRED, theirs: str(value), ours: other}), field) != value
     file = tmp_path / "value"
     file.write_text(f"{value}\n")
@@ -211,7 +212,7 @@ def test_every_form_of_address_that_redis_reads_is_taken(address: str) -> None:
 
 
 DURATIONS = [name for name in Settings.model_fields if name.endswith(("_s", "_days"))]
-MAY_BE_NOTHING = {"key_outage_grace_s"}
+MAY_BE_NOTHING = {"key_outage_grace_s", "session_cache_s"}
 
 
 @pytest.mark.parametrize("field", DURATIONS)
@@ -347,6 +348,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(field: str) -> None:
         "tenant",
         "providers",
         "migrations",
+        "scope_rules",
         "policies",
         "registrars",
         "insecure_hosts",

@@ -116,6 +116,9 @@ def _tell(output: Output, found: Statistics) -> None:
             _title(found.health): _health(found.health),
         },
     )
+    if found.sessions or found.validations.by_outcome:
+        ends = found.validations.by_outcome
+        _side_by_side(output, {"sessions": found.sessions, f"validations {sum(ends.values()):,}": ends})
 
 
 def _title(health: HealthSummary | None) -> str:

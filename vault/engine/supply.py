@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
+from time import sleep
 from typing import NamedTuple
 
 from vault import policy
@@ -22,6 +23,13 @@ def room_at(tools: Tools, provider: Provider) -> int:
     if not provider.former:
         return tools.gate.room(provider)
     return max(tools.gate.room(each) for each in (provider, *provider.former))
+
+
+def _waits_for_its_rate(tools: Tools, provider: Provider) -> bool:
+    """Whether some registration has no room though nothing is held against it."""
+    if provider.rate_per_second is None:
+        return False
+    return any(not tools.gate.room(each) and not tools.gate.pause(each) for each in (provider, *provider.former))
 
 
 class Batch(NamedTuple):
@@ -42,6 +50,8 @@ class Supply:
         self.dry = False
         """The last look found nothing due."""
         self._hungry: set[str] = set()
+        self._held: frozenset[str] = frozenset()
+        """Hungry clients whose rate allows nothing just now: their rows are waited for, not left to the next scan."""
         self._since: dict[str, datetime] = {}
         self._swept_at = tools.monotonic()
 
@@ -50,14 +60,16 @@ class Supply:
         free = self._max_in_flight - ready - self._tools.transport.in_flight
         if self._pending is not None or self.dry or not open_ended or free < min(64, self._max_in_flight // 2):
             return
-        self._pending = self._thread.submit(self._claim, self._quotas(load, free))
+        quotas = self._quotas(load, free)
+        if quotas or not self._held:
+            self._pending = self._thread.submit(self._claim, quotas)
 
     def take(self) -> Batch | None:
         """Return a batch that has come; raises what the claim raised."""
         if self._pending is None or not self._pending.done():
             return None
         batch, self._pending = self._pending.result(), None
-        self.dry = not batch.claims and not self._since
+        self.dry = not batch.claims and not self._since and not self._held
         if not batch.claims:
             self._since.clear()  # before calling it dry, look once at everything
         self._remember(batch.claims)
@@ -69,11 +81,13 @@ class Supply:
 
     def wait(self, timeout: timedelta) -> None:
         """Sleep until a claim comes back, or for ``timeout``."""
-        if self._pending is not None:
-            try:
-                self._pending.exception(timeout.total_seconds())
-            except TimeoutError:
-                return
+        if self._pending is None:
+            sleep(timeout.total_seconds())
+            return
+        try:
+            self._pending.exception(timeout.total_seconds())
+        except TimeoutError:
+            return
 
     def close(self) -> list[Claim]:
         """End the thread; returns what it claimed and nobody took."""
@@ -95,17 +109,20 @@ class Supply:
             self._since.clear()
             self._swept_at = now
         share = max(TASTE, free // max(1, len(self._hungry))) if self._hungry else free
-        quotas = []
+        quotas, held = [], set()
         for provider in self._tools.providers.all():
             room = min(room_at(self._tools, provider), provider.max_in_flight - load[provider.name])
             wanted = share if provider.name in self._hungry or not self._hungry else TASTE
+            if room <= 0 and provider.name in self._hungry and _waits_for_its_rate(self._tools, provider):
+                held.add(provider.name)
             if room > 0:
                 lease = policy.timing(self._tools.policy, provider).lease
                 quotas.append(Quota(provider.name, min(room, wanted, free), lease, self._since.get(provider.name)))
+        self._held = frozenset(held)
         return quotas
 
     def _remember(self, claims: list[Claim]) -> None:
-        self._hungry = {claim.client for claim in claims}
+        self._hungry = {claim.client for claim in claims} | self._held
         for claim in claims:
             known = self._since.get(claim.client)
             if not claim.urgent and (known is None or claim.due_at > known):

@@ -30,6 +30,7 @@ class StandingCalls:
 
     def statistics(self) -> Statistics:
         """Count what this tenant has. Cheap, whatever is stored. Raises ``StoreUnavailable``."""
+        self._wiring.validation.counts.hand_in()
         return self._wiring.counting.read(self.tenant)
 
     def connection_health(self, connection_id: UUID | str) -> ConnectionHealth:

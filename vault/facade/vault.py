@@ -15,6 +15,7 @@ from vault.facade.bearer import Bearer
 from vault.facade.credentials import CredentialCalls
 from vault.facade.ids import read_id
 from vault.facade.session import ProviderSession
+from vault.facade.sessions import SessionCalls
 from vault.facade.standing import StandingCalls
 from vault.jobs import Refresh
 from vault.model import SIGNING, Connection, Token, checked_tenant
@@ -24,7 +25,7 @@ from vault.settings import Settings
 from vault.wiring import Wiring
 
 
-class Vault(CredentialCalls, StandingCalls):
+class Vault(CredentialCalls, SessionCalls, StandingCalls):
     """Tokens of connected accounts, for web apps. One per process; thread-safe; the first call connects, not this."""
 
     def __init__(self, settings: Settings) -> None:

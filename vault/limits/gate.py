@@ -159,7 +159,7 @@ class ProviderGate:
         breaker = self._breakers.get(registration)
         if breaker is None:
             breaker = self._breakers[registration] = _Breaker(_name(provider.name, client))
-        elif breaker.client is not client and not same_secrets(breaker.client, client):
+        elif client is not None and not same_secrets(client, breaker.client):
             breaker.name = _name(provider.name, client)
         breaker.client = client
         if breaker.refused is not None and not same_secrets(breaker.refused, client):

@@ -33,6 +33,14 @@ from vault.ports.rotation import (
     TenantKeyRotationStore,
 )
 from vault.ports.rotations import RotationRow, RotationStore
+from vault.ports.sessions import (
+    Introspector,
+    SealedSessionMetadata,
+    SessionRow,
+    SessionStore,
+    TokenHash,
+    ValidationTallies,
+)
 from vault.ports.standing import ConditionStore, Miscounted, SignStore, StatisticsStore, Sweep
 from vault.ports.upkeep import CleanupStore, RevocationStore
 
@@ -61,6 +69,7 @@ __all__ = [
     "GrantEnd",
     "GrantEndStore",
     "GrantViews",
+    "Introspector",
     "Keks",
     "KeyAuditStore",
     "KeyStore",
@@ -87,8 +96,11 @@ __all__ = [
     "SealedMetadata",
     "SealedRefreshToken",
     "SealedRow",
+    "SealedSessionMetadata",
     "SealedValue",
     "SealedVersion",
+    "SessionRow",
+    "SessionStore",
     "Shredded",
     "SignStore",
     "Source",
@@ -104,9 +116,11 @@ __all__ = [
     "TenantKeyRecord",
     "TenantKeyRotationStore",
     "TokenEndpoint",
+    "TokenHash",
     "TokenReader",
     "Transport",
     "Unlinked",
+    "ValidationTallies",
     "Wanted",
     "WrappedKey",
 ]

@@ -10,6 +10,11 @@ from vault.standing.condition import HealthSummary
 
 CONNECTION: Final = "connection"
 CREDENTIAL: Final = "credential"
+SESSION: Final = "session"
+VALIDATION: Final = "validation"
+UNDECIDED: Final = ("unavailable", "pending", "error")
+"""Ends of a validation that say nothing about the token."""
+WHATS: Final = (CONNECTION, CREDENTIAL, SESSION, VALIDATION)
 OAUTH: Final = "oauth"
 """Stands where a credential has its kind: a grant is its two tokens."""
 MOST: Final = 100_000
@@ -69,6 +74,20 @@ class CacheUse(NamedTuple):
     size: int
 
 
+class Validations(NamedTuple):
+    """Tokens that were presented, since counting began.
+
+    Those of the last seconds, and of processes that were killed before they handed theirs in, are not among them.
+    """
+
+    valid: int
+    refused: int
+    undecided: int
+    """Nobody could say, or something went wrong: the caller was told to ask again."""
+    by_kind: Mapping[str, int]
+    by_outcome: Mapping[str, int]
+
+
 class Counted(NamedTuple):
     """What the database says."""
 
@@ -103,11 +122,14 @@ class Statistics(NamedTuple):
     cache: CacheUse
     health: HealthSummary | None
     """Of all connections, when they were last looked at; None: they never were."""
+    sessions: Mapping[str, int] = {}
+    """By subscription, with those that ended by themselves until the next clean-up; ``revoked`` until then too."""
+    validations: Validations = Validations(0, 0, 0, {}, {})
 
 
 def statistics(tenant: str | None, counted: Counted, cache: CacheUse, health: HealthSummary | None) -> Statistics:
     """Put counters together."""
-    of = {what: [each for each in counted.tallies if each.what == what] for what in (CONNECTION, CREDENTIAL)}
+    of = {what: [each for each in counted.tallies if each.what == what] for what in WHATS}
     connected = [each for each in of[CONNECTION] if each.state != "disconnected"]
     active = [each for each in of[CREDENTIAL] if each.state == "active"]
     return Statistics(
@@ -117,7 +139,14 @@ def statistics(tenant: str | None, counted: Counted, cache: CacheUse, health: He
         connections_by_provider=_by("provider", connected), credentials_by_provider=_by("provider", active),
         by_status=_by("state", of[CONNECTION]), by_state=_by("state", of[CREDENTIAL]),
         ends=counted.ends, refreshes=counted.refreshes, work=counted.work, cache=cache, health=health,
+        sessions=_by("state", of[SESSION]), validations=_validations(of[VALIDATION]),
     )  # fmt: skip
+
+
+def _validations(tallies: list[Tallied]) -> Validations:
+    ends = _by("state", tallies)
+    valid, undecided = ends.get("valid", 0), sum(ends.get(each, 0) for each in UNDECIDED)
+    return Validations(valid, sum(ends.values()) - valid - undecided, undecided, _by("kind", tallies), ends)
 
 
 def _by(name: str, tallies: list[Tallied]) -> dict[str, int]:

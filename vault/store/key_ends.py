@@ -29,6 +29,7 @@ from vault.store.tables import (
     open_audit,
     revocation,
     tenant_key,
+    user_sessions,
 )
 from vault.store.telling import DISCONNECTED
 
@@ -121,6 +122,8 @@ class PostgresKeyEnds:
             destroy(transaction, credential.c.tenant == tenant, credential.c.owner == owner)
             for table in (revocation, connect_attempt):
                 transaction.execute(table.delete().where(table.c.tenant == tenant, table.c.owner == owner))
+            of_theirs = (user_sessions.c.tenant == tenant, user_sessions.c.user_id == owner)
+            transaction.execute(user_sessions.delete().where(*of_theirs))
             detail = {"owner": owner, "connections": len(ids), "data_keys": keys}
             transaction.execute(audit.insert().values(audit_row(tenant, "key.shredded", None, detail)))
         return Shredded(len(ids), keys)
@@ -136,7 +139,7 @@ class PostgresKeyEnds:
         connections = self._in_batches(_forget_some_connections, tenant)
         self._in_batches(_destroy_some_credentials, tenant)
         with self._database.begin() as transaction:
-            for table in (revocation, connect_attempt, endpoint, event):
+            for table in (revocation, connect_attempt, endpoint, event, user_sessions):
                 transaction.execute(table.delete().where(table.c.tenant == tenant))
         return Shredded(connections, keys, tenants)
 

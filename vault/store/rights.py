@@ -30,8 +30,16 @@ _TABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """For each kind of process what it may do with which table."""
 _TELLS = frozenset({"worker", "web"})
+_HANDS_IN = "tally_validations(text[], text[], text[], bigint[])"
 _FUNCTIONS: Mapping[str, tuple[str, ...]] = {
-    "worker": ("audit_chain(integer)", "audit_forget(interval, integer)", "tally_fold(integer)", "tally_recount()"),
+    "web": (_HANDS_IN,),
+    "worker": (
+        _HANDS_IN,
+        "audit_chain(integer)",
+        "audit_forget(interval, integer)",
+        "tally_fold(integer)",
+        "tally_recount()",
+    ),
 }
 PARTS: Final = tuple(_TABLES)
 

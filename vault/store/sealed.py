@@ -16,6 +16,7 @@ from vault.store.tables import (
     oauth_client,
     oauth_grant,
     revocation,
+    user_sessions,
 )
 
 
@@ -61,6 +62,13 @@ SEALED: Final = (
         credential_version.c.version,
         credential_version.c.tenant,
         credential_version.c.credential_id,
+    ),
+    Sealed(
+        user_sessions,
+        (("session_metadata", "metadata_envelope"),),
+        user_sessions.c.version,
+        user_sessions.c.tenant,
+        user_sessions.c.id,
     ),
 )
 """Tables whose rows are re-sealed when their key is replaced; what lives for days only is waited for instead."""

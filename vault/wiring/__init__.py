@@ -45,6 +45,7 @@ from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
 from vault.services.standing import Counting, Inspecting
 from vault.services.strings import Strings
+from vault.services.validation import Validating
 from vault.settings import Settings
 from vault.sources import open_source
 from vault.spool import FileSpool
@@ -66,6 +67,7 @@ from vault.wiring.clock import monotonic, utc
 from vault.wiring.credentials import CredentialWiring
 from vault.wiring.egress import discovery, egress
 from vault.wiring.keys import KeyWiring
+from vault.wiring.validation import ValidationWiring
 
 
 class Wiring:
@@ -97,14 +99,18 @@ class Wiring:
         self.audit_exporting = AuditExporting(self._audit)
         self.outbox = PostgresOutbox(self.database, timedelta(days=settings.events_retention_days))
         audit_life = timedelta(days=settings.audit_retention_days)
-        self.cleaning = Cleaning(self._upkeep, self.outbox, audit=self._audit, audit_life=audit_life)
+        self.validation = ValidationWiring(settings, self.database, self.keys.keyring, self._providers)
+        self.cleaning = Cleaning(
+            self._upkeep, self.outbox, self.validation.store, audit=self._audit, audit_life=audit_life
+        )
 
     @cached_property
     def _tools(self) -> Tools:
         board = RedisBoard(self._settings.redis_url, monotonic)
+        gate = ProviderGate(monotonic, SharedBucket(board, monotonic), board)
         return Tools(
             store=self._store, transport=self._transport(),
-            endpoint=OAuthEndpoint(utc), spool=self._spool, gate=ProviderGate(monotonic, SharedBucket(board, monotonic), board),
+            endpoint=OAuthEndpoint(utc), spool=self._spool, gate=gate,
             sealer=Sealer(self.keys.keyring, self._policy),
             providers=self._providers, policy=self._policy, monotonic=monotonic, jitter=random.random,
         )  # fmt: skip
@@ -233,6 +239,10 @@ class Wiring:
             monotonic=monotonic,
         )  # fmt: skip
 
+    def validating(self, tenant: str) -> Validating:
+        """Validation of tokens, for one tenant."""
+        return self.validation.validating(tenant, self.connecting(tenant).connection, self.access(tenant).get)
+
     def catalog(self, tenant: str) -> Catalog:
         """Credentials of one tenant, of all kinds."""
         return self.credentials.catalog(tenant, self._providers)
@@ -246,6 +256,7 @@ class Wiring:
 
     def close(self) -> None:
         """Let go of connections and files."""
+        self.validation.counts.hand_in()
         self._store.close()
         self._audit.close()
         self._statistics.close()

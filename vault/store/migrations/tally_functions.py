@@ -114,7 +114,7 @@ BEGIN
 END $$
 """
 
-_RECOUNT = f"""
+RECOUNT = f"""
 CREATE FUNCTION evergrant.tally_recount()
 RETURNS TABLE (tenant text, what text, provider text, kind text, state text, counted bigint, kept bigint)
 LANGUAGE plpgsql {_OWNER} AS $$
@@ -161,7 +161,7 @@ END $$
 CREATE = (
     _many("tally_grants_come", "", _GRANTS, _BY_KEY), _many("tally_grants_go", "-", _GRANTS, _BY_KEY), _GRANT_TURNED,
     _many("tally_credentials_come", "", _CREDENTIALS, _OWNER), _many("tally_credentials_go", "-", _CREDENTIALS, _OWNER),
-    _CREDENTIAL_TURNED, _CONNECTION_TURNED, _CONNECTION_GOES, _EMPTIED, _FOLD, _RECOUNT,
+    _CREDENTIAL_TURNED, _CONNECTION_TURNED, _CONNECTION_GOES, _EMPTIED, _FOLD, RECOUNT,
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from vault.store.tables.grants import (
 from vault.store.tables.keys import data_key, open_audit, tenant_kek, tenant_key
 from vault.store.tables.migrations import migration_row, migration_run
 from vault.store.tables.outbox import delivery, endpoint, event
+from vault.store.tables.sessions import user_sessions
 from vault.store.tables.standing import health_sweep, tally, tally_change, worker_sign
 
 __all__ = [
@@ -59,5 +60,6 @@ __all__ = [
     "tally_change",
     "tenant_kek",
     "tenant_key",
+    "user_sessions",
     "worker_sign",
 ]
