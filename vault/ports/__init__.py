@@ -4,6 +4,7 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 """
 
 from vault.ports.audit import AnchoredPlace, AuditStore, Ends, Unlinked
+from vault.ports.callers import ApiKeyStore, FlowStore, Quota, ReadCount, ReadStore, Ticket
 from vault.ports.clients import ClientStore, KnownClients, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
@@ -40,6 +41,7 @@ __all__ = [
     "Adopted",
     "Adoption",
     "AnchoredPlace",
+    "ApiKeyStore",
     "AuditStore",
     "Change",
     "CleanupStore",
@@ -56,6 +58,7 @@ __all__ = [
     "Doorbell",
     "EndpointStore",
     "Ends",
+    "FlowStore",
     "Found",
     "Gate",
     "GrantEnd",
@@ -77,6 +80,9 @@ __all__ = [
     "OutboxStore",
     "PolicyStore",
     "Providers",
+    "Quota",
+    "ReadCount",
+    "ReadStore",
     "RefreshStore",
     "ReplacedRow",
     "Retired",
@@ -103,6 +109,7 @@ __all__ = [
     "TenantKeks",
     "TenantKeyRecord",
     "TenantKeyRotationStore",
+    "Ticket",
     "TokenEndpoint",
     "TokenReader",
     "Transport",
