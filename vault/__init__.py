@@ -4,6 +4,7 @@
 nothing.
 """
 
+from vault.api_keys import SCOPES, ApiKey
 from vault.audit.chain import AuditCheck, AuditProblem, AuditProgress, Finding
 from vault.audit.lines import anchor_line, read_anchors, row_fields
 from vault.audit.rows import AuditAnchor, AuditRow
@@ -14,6 +15,7 @@ from vault.credentials.rotators import Made, RotationRequest, Rotator
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress
 from vault.errors import (
+    ApiKeyRefused,
     CannotOpen,
     ConfigurationError,
     ConnectRefused,
@@ -31,6 +33,7 @@ from vault.errors import (
     SourceUnavailable,
     StoreUnavailable,
     TokenUnavailable,
+    UnknownApiKey,
     UnknownClient,
     UnknownConnection,
     UnknownCredential,
@@ -41,8 +44,9 @@ from vault.errors import (
     VersionConflict,
 )
 from vault.events import Delivery, Endpoint, Event, EventType
-from vault.exposition import metrics_text, serve_metrics
+from vault.exposition import count_request, metrics_text, serve_metrics
 from vault.facade import (
+    ApiKeys,
     Audit,
     BasicAuth,
     ClientCertificate,
@@ -52,6 +56,7 @@ from vault.facade import (
     Maintenance,
     OAuthGrant,
     ProviderSession,
+    Serving,
     Vault,
 )
 from vault.jobs import (
@@ -75,8 +80,9 @@ from vault.jobs import (
 from vault.migration.plan import Migration
 from vault.migration.summary import MigrationSummary
 from vault.model import Connection, Credential, CredentialValue, CredentialVersion, Status, Token
-from vault.ports import Miscounted, OpenAudit, Retired, Shredded, TenantKek
+from vault.ports import Flow, Miscounted, OpenAudit, Retired, Shredded, TenantKek, Ticket
 from vault.secret import Secret
+from vault.services.api_keys import NewApiKey
 from vault.services.audit_export import AuditExport
 from vault.services.clients import RegisteredClient
 from vault.services.connect import ConnectStart
@@ -93,6 +99,10 @@ from vault.webhooks import verify as verify_webhook
 
 __all__ = [
     "LANES",
+    "SCOPES",
+    "ApiKey",
+    "ApiKeyRefused",
+    "ApiKeys",
     "Audit",
     "AuditAnchor",
     "AuditChain",
@@ -127,6 +137,7 @@ __all__ = [
     "ExpiryScan",
     "ExpiryTally",
     "Finding",
+    "Flow",
     "FoldStatistics",
     "Health",
     "HealthCheck",
@@ -145,6 +156,7 @@ __all__ = [
     "MigrationSummary",
     "Miscounted",
     "Need",
+    "NewApiKey",
     "OAuthGrant",
     "OpenAudit",
     "Overdue",
@@ -167,6 +179,7 @@ __all__ = [
     "Rotator",
     "SchemaOutdated",
     "Secret",
+    "Serving",
     "Settings",
     "Shredded",
     "SignatureInvalid",
@@ -176,8 +189,10 @@ __all__ = [
     "StoreUnavailable",
     "Tally",
     "TenantKek",
+    "Ticket",
     "Token",
     "TokenUnavailable",
+    "UnknownApiKey",
     "UnknownClient",
     "UnknownConnection",
     "UnknownCredential",
@@ -189,6 +204,7 @@ __all__ = [
     "VersionConflict",
     "WebhookStyle",
     "anchor_line",
+    "count_request",
     "metrics_text",
     "read_anchors",
     "row_fields",

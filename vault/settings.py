@@ -66,6 +66,7 @@ def _address(*schemes: str) -> Callable[[Secret], Secret]:
 SecretText = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(repr)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
+Rate = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
 def _pairs(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -191,6 +192,19 @@ class Settings(BaseModel):
     """Age after which a data key is replaced, in days."""
     tenant_key_max_age_days: Annotated[float, Field(gt=0, le=36_600)] = 365.0
     """Age after which a tenant key is replaced, in days."""
+
+    http_key_cache_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long the HTTP face keeps an API key at hand, in seconds; this is how long revoking one takes to work."""
+    http_access_log: bool = False
+    """Log every request over HTTP, without its query; otherwise those that went wrong."""
+    http_rate_tokens: Rate = 100.0
+    """Tokens that one API key may read in a second; 0: any number. What is not used is saved up for two seconds."""
+    http_rate_connects: Rate = 5.0
+    """Flows that one API key may begin or end in a second; 0: any number."""
+    http_rate_introspections: Rate = 100.0
+    """Introspections that one API key may ask for in a second; 0: any number."""
+    http_rate_others: Rate = 50.0
+    """Other requests that one API key may make in a second; 0: any number."""
 
     rotation_rate: Annotated[float, Field(gt=0)] = 2000.0
     """Rows a second that one run of a rotation touches at most."""

@@ -1,15 +1,18 @@
 """The faces of Evergrant: ``Vault`` for web apps, ``Maintenance`` for workers and operators."""
 
+from vault.facade.api_keys import ApiKeys
 from vault.facade.audit import Audit
 from vault.facade.clients import Clients
 from vault.facade.events import Events
 from vault.facade.keys import Keys
 from vault.facade.maintenance import Maintenance
+from vault.facade.serving import Serving
 from vault.facade.session import ProviderSession
 from vault.facade.storing import BasicAuth, ClientCertificate, OAuthGrant
 from vault.facade.vault import Vault
 
 __all__ = [
+    "ApiKeys",
     "Audit",
     "BasicAuth",
     "ClientCertificate",
@@ -19,5 +22,6 @@ __all__ = [
     "Maintenance",
     "OAuthGrant",
     "ProviderSession",
+    "Serving",
     "Vault",
 ]

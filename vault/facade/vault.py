@@ -11,6 +11,7 @@ from vault import settings as settings_module
 from vault.errors import TokenUnavailable
 from vault.facade.credentials import CredentialCalls
 from vault.facade.ids import read_id
+from vault.facade.serving import Serving
 from vault.facade.session import ProviderSession
 from vault.facade.standing import StandingCalls
 from vault.jobs import Refresh
@@ -55,6 +56,11 @@ class Vault(CredentialCalls, StandingCalls):
         other = object.__new__(type(self))
         other._wire(self._wiring, checked_tenant(tenant))
         return other
+
+    @property
+    def serving(self) -> Serving:
+        """What whoever serves this vault to others needs to know."""
+        return Serving(self._wiring)
 
     # -------------------------------------------------------------------------------------------------------- tokens
 

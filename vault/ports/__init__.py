@@ -4,7 +4,7 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 """
 
 from vault.ports.audit import AnchoredPlace, AuditStore, Ends, Unlinked
-from vault.ports.callers import ApiKeyStore, FlowStore, Quota, ReadCount, ReadStore, Ticket
+from vault.ports.callers import ApiKeyStore, Flow, FlowStore, Quota, ReadCount, ReadStore, Ticket
 from vault.ports.clients import ClientStore, KnownClients, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
@@ -58,6 +58,7 @@ __all__ = [
     "Doorbell",
     "EndpointStore",
     "Ends",
+    "Flow",
     "FlowStore",
     "Found",
     "Gate",

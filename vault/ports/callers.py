@@ -56,6 +56,13 @@ class Ticket(NamedTuple):
     """Arguments of ``Vault.begin``, fit for JSON; none is a secret."""
 
 
+class Flow(NamedTuple):
+    """Whose a flow is, and where its owner was sent."""
+
+    tenant: str
+    provider: str
+
+
 class FlowStore(Protocol):
     """Flows before anybody knows whose they are."""
 
@@ -65,7 +72,7 @@ class FlowStore(Protocol):
     def take_ticket(self, digest: bytes) -> Ticket | None:
         """Read and remove it in one step; None: it is unknown, too old, or was used."""
 
-    def tenant_of(self, state_digest: bytes) -> str | None:
+    def flow(self, state_digest: bytes) -> Flow | None:
         """Say whose an attempt is, and leave it where it is; None: it is unknown or too old."""
 
 

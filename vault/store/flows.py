@@ -1,4 +1,4 @@
-"""Flows before anybody knows whose they are: tickets, and whose an attempt is."""
+"""Flows before anybody knows whose they are: tickets, and whose attempts are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from vault.ports import Ticket
+from vault.ports import Flow, Ticket
 from vault.store.engine import Database
 from vault.store.tables import connect_attempt, connect_ticket
 
@@ -38,14 +38,14 @@ class PostgresFlows:
             row = transaction.execute(taking).one_or_none()
         return Ticket(*row[:-1]) if row is not None and row[-1] else None
 
-    def tenant_of(self, state_digest: bytes) -> str | None:
-        """See ``FlowStore.tenant_of``."""
-        wanted = sa.select(connect_attempt.c.tenant).where(
+    def flow(self, state_digest: bytes) -> Flow | None:
+        """See ``FlowStore.flow``."""
+        wanted = sa.select(connect_attempt.c.tenant, connect_attempt.c.provider).where(
             connect_attempt.c.state_digest == state_digest, connect_attempt.c.expires_at > _now
         )
         with self._database.begin() as transaction:
-            tenant: str | None = transaction.scalar(wanted)
-        return tenant
+            row = transaction.execute(wanted).one_or_none()
+        return None if row is None else Flow(*row)
 
     def sweep(self, *, dry_run: bool) -> Mapping[str, int]:
         """See ``CleanupStore.sweep``."""

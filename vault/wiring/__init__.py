@@ -26,6 +26,7 @@ from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.providers import FileProviders
 from vault.oauth.transport import CurlTransport
 from vault.ports import AuditStore
+from vault.provider import Provider
 from vault.queue import CeleryDoorbell
 from vault.services.access import Access
 from vault.services.audit_chain import AuditChaining
@@ -64,6 +65,7 @@ from vault.wiring.clock import monotonic
 from vault.wiring.credentials import CredentialWiring
 from vault.wiring.egress import egress
 from vault.wiring.keys import KeyWiring
+from vault.wiring.serving import ServingWiring
 
 
 class Wiring:
@@ -93,7 +95,9 @@ class Wiring:
         self.audit_exporting = AuditExporting(self._audit)
         self.outbox = PostgresOutbox(self.database, timedelta(days=settings.events_retention_days))
         audit_life = timedelta(days=settings.audit_retention_days)
-        self.cleaning = Cleaning(self._upkeep, self.outbox, audit=self._audit, audit_life=audit_life)
+        self.serving = ServingWiring(settings, self.database)
+        stores = (self._upkeep, self.outbox, self.serving.flows)
+        self.cleaning = Cleaning(*stores, audit=self._audit, audit_life=audit_life)
 
     @cached_property
     def _tools(self) -> Tools:
@@ -228,6 +232,11 @@ class Wiring:
             monotonic=monotonic,
         )  # fmt: skip
 
+    def provider(self, name: str) -> Provider:
+        """A provider as it is known now. Raises ``UnknownProvider``."""
+        self._providers.look()
+        return self._providers.get(name)
+
     def catalog(self, tenant: str) -> Catalog:
         """Credentials of one tenant, of all kinds."""
         return self.credentials.catalog(tenant, self._providers)
@@ -241,6 +250,7 @@ class Wiring:
 
     def close(self) -> None:
         """Let go of connections and files."""
+        self.serving.close()
         self._store.close()
         self._audit.close()
         self._statistics.close()
