@@ -13,7 +13,20 @@ import click
 import structlog
 
 from vault import ConfigurationError, VaultError
-from vault.cli import audit, clients, connections, credentials, events, keys, migration, standing, storing, system
+from vault.cli import (
+    api_keys,
+    audit,
+    clients,
+    connections,
+    credentials,
+    events,
+    keys,
+    migration,
+    serving,
+    standing,
+    storing,
+    system,
+)
 from vault.cli.output import Output
 from vault.cli.standing import EXIT_DEGRADED
 
@@ -57,11 +70,12 @@ def _log_to_stderr(*_: object) -> structlog.PrintLogger:
 for command in (
     connections.list_, connections.show, connections.get, connections.refresh,
     credentials.credential, storing.put, credentials.expiring,
-    clients.client,
+    clients.client, api_keys.api_key,
     events.event, events.endpoint,
     keys.rotate, keys.rewrap, keys.keys, keys.kek, keys.keyring,
     migration.migrate, audit.audit,
     standing.stats, standing.health,
+    serving.serve,
     system.db, system.check, system.metrics, system.cleanup,
 ):  # fmt: skip
     main.add_command(command)

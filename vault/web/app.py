@@ -24,6 +24,8 @@ from vault.web.shapes import Callback
 from vault.web.standing import Looking, outside, standing
 
 API: Final = "/api/v1"
+UNTOLD: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI would tell OpenTelemetry of addresses with all that stands in them: codes, states, tickets."""
 ROUTERS: Final = (
     connections,
     credentials,
@@ -55,7 +57,7 @@ def create_app(vault: Vault | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Evergrant", version=version("evergrant"), lifespan=life, docs_url=None, redoc_url=None,
-        openapi_url=f"{API}/openapi.json", redirect_slashes=False,
+        openapi_url=f"{API}/openapi.json", redirect_slashes=False, telemetry=UNTOLD,
     )  # fmt: skip
     app.state.house, app.state.looking, app.state.api = House(served), Looking(served.serving), API
     for router in ROUTERS:

@@ -116,7 +116,7 @@ def put(credential_id: UUID, caller: Writes, new: NewValue) -> Versioned:
 )
 def rolled_back(credential_id: UUID, caller: Writes, wanted: Rollback) -> Versioned:
     """Make an earlier value current again, as a new version. Scope: `credentials:write`."""
-    made = caller.vault.roll_back(credential_id, wanted.to_version, expected_version=wanted.expected_version)
+    made = caller.vault.roll_back(credential_id, to_version=wanted.to_version, expected_version=wanted.expected_version)
     return Versioned(version=made)
 
 
