@@ -41,7 +41,7 @@ def list_(output: Output, tenant: str | None) -> None:
     if output.as_json:
         output.document([_facts(each) for each in found])
         return
-    table = Table(Column("id", no_wrap=True), "tenant", "name", "scopes", "state", "ends", "last used")
+    table = Table(Column("id", no_wrap=True), "tenant", "name", "scopes", Column("state", no_wrap=True), "ends", "used")
     for each in found:
         ends, used = shown(each.expires_at), shown(each.last_used_at)
         table.add_row(str(each.id), each.tenant, each.name, shown(each.scopes), _state(each), ends, used)

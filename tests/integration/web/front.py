@@ -34,7 +34,7 @@ class Client(requests.Session):
 
     def request(self, method: str | bytes, url: str | bytes, *arguments: Any, **words: Any) -> requests.Response:
         where = self.base + str(url)
-        return super().request(method, where, *arguments, **{"timeout": TIMEOUT_S, "allow_redirects": False, **words})
+        return super().request(method, where, *arguments, **{"timeout": TIMEOUT_S, **words, "allow_redirects": False})
 
 
 @contextmanager
