@@ -198,7 +198,7 @@ class Settings(BaseModel):
     http_access_log: bool = False
     """Log every request over HTTP, without its query; otherwise those that went wrong."""
     http_rate_tokens: Rate = 100.0
-    """Tokens that one API key may read in a second; 0: any number. What is not used is saved up for two seconds."""
+    """Tokens and values that one API key may read in a second; 0: any number. Two seconds' worth is saved up."""
     http_rate_connects: Rate = 5.0
     """Flows that one API key may begin or end in a second; 0: any number."""
     http_rate_introspections: Rate = 100.0

@@ -65,25 +65,23 @@ PROBLEMS: Final[Mapping[type[VaultError], Kind]] = {
 }
 """Every error of ours, by its class or the nearest one above; docs/http.md lists them."""
 
-OWN: Final[Mapping[str, Kind]] = {
-    kind.word: kind
-    for kind in (
-        Kind(400, "malformed", "The request cannot be read."),
-        Kind(403, "scope", "The API key is not allowed to do this."),
-        Kind(403, "refresh_token", "Refresh tokens are not handed out over HTTP."),
-        Kind(404, "not_found", "There is nothing here."),
-        Kind(405, "method", "This cannot be done here; Allow says what can."),
-        Kind(408, "slow", "The body did not come in time."),
-        Kind(409, "several_connections", "The owner has several connections there: name one by its id."),
-        Kind(409, "provider_not_ready", "The provider is known, and there is no registration at it yet."),
-        Kind(413, "too_large", "The body is too large."),
-        Kind(415, "media_type", "The body must be of another type."),
-        Kind(422, "invalid", "The request is not what the description says."),
-        Kind(429, "rate", "Too many requests with this API key: ask again later."),
-        Kind(500, "internal", "Something went wrong here."),
-    )
-}
-"""What is wrong with requests before any vault is asked, by its word."""
+OWN: Final = (
+    Kind(400, "malformed", "The request cannot be read."),
+    Kind(403, "scope", "The API key is not allowed to do this."),
+    Kind(403, "refresh_token", "Refresh tokens are not handed out over HTTP."),
+    Kind(404, "not_found", "There is nothing here."),
+    Kind(405, "method", "This cannot be done here; Allow says what can."),
+    Kind(408, "slow", "The body did not come in time."),
+    Kind(409, "several_connections", "The owner has several connections there: name one by its id."),
+    Kind(409, "provider_not_ready", "The provider is known, and there is no registration at it yet."),
+    Kind(413, "too_large", "The body is too large."),
+    Kind(415, "media_type", "The body must be of another type."),
+    Kind(422, "invalid", "The request is not what the description says."),
+    Kind(429, "rate", "Too many requests with this API key: ask again later."),
+    Kind(500, "internal", "Something went wrong here."),
+)
+"""What is wrong with requests before any vault is asked."""
+BY_WORD: Final = {kind.word: kind for kind in OWN}
 _OF_STATUS: Final = {400: "malformed", 404: "not_found", 405: "method", 413: "too_large", 415: "media_type"}
 
 
@@ -107,7 +105,7 @@ class ProblemDocument(BaseModel):
 
 
 class Problem(Exception):
-    """A request that comes to nothing, for a reason that is no error of a vault; ``word`` is one of ``OWN``."""
+    """A request that comes to nothing, for a reason that is no error of a vault; ``word`` is that of one in ``OWN``."""
 
     def __init__(
         self,
@@ -119,7 +117,7 @@ class Problem(Exception):
         errors: Sequence[Mapping[str, str]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.kind, self.detail, self.reason = OWN[word], detail, reason
+        self.kind, self.detail, self.reason = BY_WORD[word], detail, reason
         self.retry_after, self.errors, self.headers = retry_after, errors, headers or {}
         super().__init__(word)
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from vault import ApiKeyRefused, KeyUnavailable, SchemaOutdated, StoreUnavailable, VaultError
-from vault.web.problems import MEDIA_TYPE, OWN, Kind, Problem, ProblemDocument, kind_of
+from vault.web.problems import BY_WORD, MEDIA_TYPE, Kind, Problem, ProblemDocument, kind_of
 
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
@@ -62,10 +62,10 @@ def answers(*errors: type[VaultError] | str, keyed: bool = True, body: bool = Fa
         body: Whether it takes one.
     """
     words = [*_ALWAYS, *(("media_type",) if body else ()), *(_KEYED if keyed else ())]
-    kinds = [OWN[word] for word in words]
+    kinds = [BY_WORD[word] for word in words]
     kinds += [kind_of(each) for each in (StoreUnavailable, SchemaOutdated, KeyUnavailable)]
     kinds += [kind_of(ApiKeyRefused)] if keyed else []
-    kinds += [OWN[each] if isinstance(each, str) else kind_of(each) for each in errors]
+    kinds += [BY_WORD[each] if isinstance(each, str) else kind_of(each) for each in errors]
     by_status: dict[int, list[Kind]] = {}
     for kind in kinds:
         by_status.setdefault(kind.status, []).append(kind)
