@@ -31,6 +31,50 @@ Writes = Annotated[Caller, Depends(Guard("connections:write"))]
 Tokens = Annotated[Caller, Depends(Guard("tokens:read", "tokens"))]
 
 
+# The route that is asked most comes first: paths are compared in this order.
+@connections.get(
+    "/connections/{connection_id}/token",
+    response_model=TokenShape,
+    responses=answers(UnknownConnection, RefreshPending, ReconnectRequired, CannotOpen),
+)
+def token(
+    request: Request,
+    connection_id: UUID,
+    caller: Tokens,
+    min_ttl_s: Annotated[float, Query(ge=0, le=86_400, allow_inf_nan=False)] = 60,
+) -> Response:
+    """Return a token that works, and tell the audit so. Scope: `tokens:read`.
+
+    A stored token that lives for `min_ttl_s` comes at once; otherwise a refresh is waited for, while not too many are.
+    """
+    house = house_of(request)
+    found = _token(house, caller, connection_id, timedelta(seconds=min_ttl_s))
+    house.serving.token_read(caller.key, connection_id)
+    said = {
+        "connection_id": str(connection_id),
+        "access_token": found.access_token.reveal(),
+        "token_type": found.token_type,
+        "expires_at": found.expires_at.isoformat(),
+        "expires_in": max(0.0, found.ttl.total_seconds()),
+    }
+    return Response(json.dumps(said), media_type=JSON)
+
+
+def _token(house: House, caller: Caller, connection_id: UUID, min_ttl: timedelta) -> Token:
+    """Ask as an app does; without waiting when half of the threads may be waiting already."""
+    if house.may_wait.acquire(blocking=False):
+        try:
+            return caller.vault.get(connection_id, min_ttl)
+        finally:
+            house.may_wait.release()
+    found = caller.vault.get_many([connection_id], min_ttl).get(connection_id)
+    if found is None:
+        raise UnknownConnection(connection_id)
+    if isinstance(found, TokenUnavailable):
+        raise found
+    return found
+
+
 @connections.get("/connections", response_model=ConnectionPage, responses=answers())
 def listed(
     caller: Reads,
@@ -93,46 +137,3 @@ def refreshed(connection_id: UUID, caller: Writes) -> None:
 def rejected(connection_id: UUID, caller: Writes) -> None:
     """Tell that the provider's API refused the token that was served. Scope: `connections:write`."""
     caller.vault.report_rejected(connection_id)
-
-
-@connections.get(
-    "/connections/{connection_id}/token",
-    response_model=TokenShape,
-    responses=answers(UnknownConnection, RefreshPending, ReconnectRequired, CannotOpen),
-)
-def token(
-    request: Request,
-    connection_id: UUID,
-    caller: Tokens,
-    min_ttl_s: Annotated[float, Query(ge=0, le=86_400, allow_inf_nan=False)] = 60,
-) -> Response:
-    """Return a token that works, and tell the audit so. Scope: `tokens:read`.
-
-    A stored token that lives for `min_ttl_s` comes at once; otherwise a refresh is waited for, while not too many are.
-    """
-    house = house_of(request)
-    found = _token(house, caller, connection_id, timedelta(seconds=min_ttl_s))
-    house.serving.token_read(caller.key, connection_id)
-    said = {
-        "connection_id": str(connection_id),
-        "access_token": found.access_token.reveal(),
-        "token_type": found.token_type,
-        "expires_at": found.expires_at.isoformat(),
-        "expires_in": max(0.0, found.ttl.total_seconds()),
-    }
-    return Response(json.dumps(said), media_type=JSON)
-
-
-def _token(house: House, caller: Caller, connection_id: UUID, min_ttl: timedelta) -> Token:
-    """Ask as an app does; without waiting when half of the threads may be waiting already."""
-    if house.may_wait.acquire(blocking=False):
-        try:
-            return caller.vault.get(connection_id, min_ttl)
-        finally:
-            house.may_wait.release()
-    found = caller.vault.get_many([connection_id], min_ttl).get(connection_id)
-    if found is None:
-        raise UnknownConnection(connection_id)
-    if isinstance(found, TokenUnavailable):
-        raise found
-    return found
