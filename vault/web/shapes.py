@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from vault import Connection, ConnectionHealth, Credential, CredentialVersion, Need, Statistics, Status
 
@@ -90,10 +90,10 @@ class TicketRequest(Shape):
     """A flow to be begun when its browser comes."""
 
     owner: Word
-    scopes: Sequence[Word] | None = None
+    scopes: Annotated[Sequence[Word], Field(max_length=200)] | None = None
     return_to: Line | None = None
     redirect_uri: Line | None = None
-    labels: Mapping[Word, Line] | None = None
+    labels: Annotated[Mapping[Word, Line], Field(max_length=64)] | None = None
     reconnect: UUID | None = None
 
 
@@ -258,19 +258,19 @@ class NewValue(Shape):
     """A value that takes the place of the one before."""
 
     value: Value
-    expected_version: Annotated[int, Query(ge=1, le=2**62)] | None = None
+    expected_version: Annotated[int, Field(ge=1, le=2**62)] | None = None
     """Only if this is still the current one."""
     expires_at: AwareDatetime | None = None
-    overlap_s: Annotated[float, Query(ge=0, le=366 * 86_400, allow_inf_nan=False)] | None = None
+    overlap_s: Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False)] | None = None
     """How long the value before goes on working; null: as the policy says."""
 
 
 class Rollback(Shape):
     """An earlier version to go back to."""
 
-    to_version: Annotated[int, Query(ge=1, le=2**62)] | None = None
+    to_version: Annotated[int, Field(ge=1, le=2**62)] | None = None
     """Null: the one before."""
-    expected_version: Annotated[int, Query(ge=1, le=2**62)] | None = None
+    expected_version: Annotated[int, Field(ge=1, le=2**62)] | None = None
 
 
 class Rotate(Shape):
@@ -278,7 +278,7 @@ class Rotate(Shape):
 
     value: Value | None = None
     """Null: the rotator makes one."""
-    overlap_s: Annotated[float, Query(ge=0, le=366 * 86_400, allow_inf_nan=False)] | None = None
+    overlap_s: Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False)] | None = None
     force: bool = False
 
 
