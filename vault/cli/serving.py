@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import click
 
-from vault import Vault
+from vault import Maintenance
 
 APPLICATION = "vault.web:create_app"
 
@@ -23,7 +23,9 @@ def serve(host: str, port: int, processes: int, proxies: str, root_path: str) ->
         raise click.UsageError("serving takes the extra 'web': pip install 'evergrant[web]'")
     import uvicorn
 
-    Vault.from_env().close()  # settings that cannot work are told here, by one process and once
+    maintenance = Maintenance.from_env()
+    maintenance.check()  # what cannot work is told here, by one process and once
+    maintenance.close()
     uvicorn.run(
         APPLICATION, factory=True, host=host, port=port, workers=processes, forwarded_allow_ips=proxies,
         root_path=root_path, access_log=False, server_header=False, date_header=True, log_level="warning",

@@ -33,7 +33,12 @@ def test_it_serves_until_it_is_told_to_stop_and_leaves_no_read_untold(house: Hou
     port = _free_port()
     command = [sys.executable, "-m", "vault.cli", "serve", "--port", str(port)]
     process = subprocess.Popen(
-        command, cwd=CHECKOUT, env={**os.environ, **house.environment}, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=CHECKOUT,
+        env={**os.environ, **house.environment, "VAULT_HTTP_ACCESS_LOG": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     client = Client(f"http://127.0.0.1:{port}/api/v1", key)
 
@@ -48,7 +53,7 @@ def test_it_serves_until_it_is_told_to_stop_and_leaves_no_read_untold(house: Hou
     client.get("/acme/callback", params={"state": "cnry-state", "code": "cnry-code"})
     client.close()
     process.send_signal(signal.SIGTERM)
-    _, logged = process.communicate(timeout=20)
+    logged, _ = process.communicate(timeout=20)
     assert process.returncode in (0, -signal.SIGTERM), logged
     told = house.sql(
         "SELECT sum((detail->>'reads')::int) AS n FROM evergrant.audit WHERE event = 'credential.retrieved'"
