@@ -83,14 +83,21 @@ def short() -> Plan:
     return Plan(1_000)
 
 
-@contextmanager
-def plainly(house: House) -> Iterator[str]:
-    """Serve a house as everybody does."""
-    with opened(house, **UNLIMITED, get_deadline_s=0.2) as front:
-        yield front.api
+def served(**overrides: Any) -> Server:
+    """Serve a house with settings of its own, such as ``database_url`` with another role's name in it."""
+
+    @contextmanager
+    def server(house: House) -> Iterator[str]:
+        with opened(house, **{**UNLIMITED, "get_deadline_s": 0.2, **overrides}) as front:
+            yield front.api
+
+    return server
 
 
-def run(plan: Plan, say: Callable[[str], None], server: Server = plainly) -> Report:
+PLAINLY = served()
+
+
+def run(plan: Plan, say: Callable[[str], None], server: Server = PLAINLY) -> Report:
     """Run a campaign on servers of its own."""
     with (
         stack.database_server() as postgres,
@@ -106,7 +113,7 @@ def run(plan: Plan, say: Callable[[str], None], server: Server = plainly) -> Rep
             house.close()
 
 
-def at(house: House, plan: Plan, say: Callable[[str], None], server: Server = plainly) -> Report:
+def at(house: House, plan: Plan, say: Callable[[str], None], server: Server = PLAINLY) -> Report:
     """Run a campaign in a house that is there."""
     tenants = furnish(house, [f"tenant-{number}" for number in range(plan.tenants)])
     say(f"{plan.tenants} tenants ask {plan.calls:,} times for what is each other's")
