@@ -58,8 +58,8 @@ def running(app: Any) -> Iterator[str]:
 class Front:
     """A house with an HTTP face."""
 
-    def __init__(self, house: House, vault: Vault, base: str) -> None:
-        self.house, self.vault, self.base = house, vault, base
+    def __init__(self, house: House, vault: Vault, base: str, app: Any = None) -> None:
+        self.house, self.vault, self.base, self.app = house, vault, base, app
         self.api = f"{base}/api/v1"
 
     def key(self, *scopes: str, tenant: str = "default", **words: Any) -> str:
@@ -84,8 +84,9 @@ class Front:
 def opened(house: House, **overrides: Any) -> Iterator[Front]:
     """Serve a house."""
     vault = house.another_vault(**overrides)
-    with running(create_app(vault)) as base:
-        yield Front(house, vault, base)
+    app = create_app(vault)
+    with running(app) as base:
+        yield Front(house, vault, base, app)
 
 
 def problem(answer: requests.Response, status: int, word: str) -> Mapping[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from tests.integration.waiting import until
 from tests.integration.web.front import Front, ids, problem
+from vault.web.guard import MAY_WAIT
 
 
 def test_a_token_is_served_as_get_does(front: Front) -> None:
@@ -100,3 +102,16 @@ def test_the_connection_of_an_owner_is_found_when_it_is_the_only_one(front: Fron
     said = client.get("/acme/health").json()
     assert said == {"provider": "acme", "ready": True, "connections": 0, "connection": None}
     problem(client.get("/unheard-of/health"), 404, "unknown_provider")
+
+
+def test_when_half_of_the_threads_wait_nobody_else_does(front: Front) -> None:
+    """A provider that is slow holds up those who ask for its tokens, and no others."""
+    alive, dead, client = front.connect("olga"), front.connect("otto"), front.client("tokens:read")
+    front.house.pass_time(timedelta(hours=2), dead)
+    for _ in range(MAY_WAIT):
+        assert front.app.state.house.may_wait.acquire(blocking=False)
+    began = time.monotonic()
+    assert client.get(f"/connections/{alive}/token", params={"min_ttl_s": 7200}).ok, "served as it is"
+    problem(client.get(f"/connections/{dead}/token"), 503, "refresh_pending")
+    problem(client.get(f"/connections/{uuid4()}/token"), 404, "unknown_connection")
+    assert time.monotonic() - began < 8, "less than one of them would have waited"
