@@ -10,15 +10,23 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 import vault
-from vault import Job, Settings, metrics, settings
+from vault import Job, Settings, metrics, settings, web
 from vault.cli import main
 from vault.metrics import CACHE_HIT_RATE
 from vault.oauth.providers import LIKE
 from vault.oauth.rows import TABLES, Row
+from vault.web.problems import OWN
 from worker import metrics as worker_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+FACES = [
+    *(vault.Vault, vault.Maintenance, vault.Keys, vault.Clients, vault.Audit, vault.Events),
+    *(vault.ApiKeys, vault.Serving),
+]
+NOWHERE = {"VAULT_DATABASE_URL": "postgresql://127.0.0.1:1/none", "VAULT_REDIS_URL": "redis://127.0.0.1:1/0"}
 
 
 def _read(name: str) -> str:
@@ -66,7 +74,16 @@ def test_the_api_page_names_every_public_name() -> None:
 
 @pytest.mark.parametrize(
     "face",
-    [vault.Vault, vault.Maintenance, vault.Keys, vault.Clients, vault.Audit, vault.Events],
+    [
+        vault.Vault,
+        vault.Maintenance,
+        vault.Keys,
+        vault.Clients,
+        vault.Audit,
+        vault.Events,
+        vault.ApiKeys,
+        vault.Serving,
+    ],
     ids=lambda face: str(face.__name__),
 )
 def test_the_api_page_names_every_method(face: type) -> None:
@@ -74,6 +91,22 @@ def test_the_api_page_names_every_method(face: type) -> None:
     row = next(line for line in _read("docs/api.md").splitlines() if line.startswith(f"| `{face.__name__}` |"))
     methods = {name for each in face.__mro__[:-1] for name in vars(each) if not name.startswith("_")}
     assert set(re.findall(r"`(\w+)`", row)) - {face.__name__} == methods
+
+
+def test_the_http_page_lists_exactly_the_problems_the_scopes_and_the_endpoints() -> None:
+    """Each error with its status and its word; each scope with what it opens; each endpoint of the description."""
+    text = _read("docs/http.md")
+    rows = {(error.__name__, kind.status, kind.word) for error, kind in web.PROBLEMS.items()}
+    rows |= {("", kind.status, kind.word) for kind in OWN}
+    found = re.findall(r"^\| (?:`(\w+)`|of the request itself) \| (\d+) \| `(\w+)` \|$", text, re.MULTILINE)
+    assert {(error, int(status), word) for error, status, word in found} == rows
+    for scope, opens in vault.SCOPES.items():
+        assert f"| `{scope}` | {opens} |" in text
+    listed = set(re.findall(r"^\| `([A-Z]+ /\S+)` \|", text, re.MULTILINE)) | {"GET /health", "GET /metrics"}
+    paths = web.create_app(vault.Vault.from_env(NOWHERE)).openapi()["paths"]
+    there = {f"{method.upper()} {path.removeprefix(web.API)}" for path, methods in paths.items() for method in methods}
+    assert listed == there
+    assert all(f"`{each}`" in text for each in there)
 
 
 def test_the_api_page_names_every_task_with_its_queue() -> None:
@@ -104,8 +137,8 @@ def test_commands_in_documents_exist(page: Path) -> None:
     """``evergrant …`` and ``make …`` in a document name a command there is."""
     text = page.read_text()
     commands = {word.split()[0] for word in _commands(main)}
-    for word in re.findall(r"`evergrant (?:--json )?([a-z]\w*)", text) + re.findall(
-        r"^evergrant (\w+)", text, re.MULTILINE
+    for word in re.findall(r"`evergrant (?:--json )?([a-z][\w-]*)", text) + re.findall(
+        r"^evergrant ([\w-]+)", text, re.MULTILINE
     ):
         assert word in commands
     targets = set(re.findall(r"^([a-z]+):", _read("Makefile"), re.MULTILINE))

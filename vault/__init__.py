@@ -4,6 +4,7 @@
 nothing.
 """
 
+from vault.api_keys import SCOPES, ApiKey
 from vault.audit.chain import AuditCheck, AuditProblem, AuditProgress, Finding
 from vault.audit.lines import anchor_line, read_anchors, row_fields
 from vault.audit.rows import AuditAnchor, AuditRow
@@ -14,6 +15,7 @@ from vault.credentials.rotators import Made, RotationRequest, Rotator
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress
 from vault.errors import (
+    ApiKeyRefused,
     CannotOpen,
     ConfigurationError,
     ConnectRefused,
@@ -32,6 +34,7 @@ from vault.errors import (
     StoreUnavailable,
     TokenRefused,
     TokenUnavailable,
+    UnknownApiKey,
     UnknownClient,
     UnknownConnection,
     UnknownCredential,
@@ -44,8 +47,9 @@ from vault.errors import (
     VersionConflict,
 )
 from vault.events import Delivery, Endpoint, Event, EventType
-from vault.exposition import metrics_text, serve_metrics
+from vault.exposition import count_request, metrics_text, serve_metrics
 from vault.facade import (
+    ApiKeys,
     Audit,
     BasicAuth,
     ClientCertificate,
@@ -57,6 +61,7 @@ from vault.facade import (
     ProviderRow,
     ProviderSession,
     Registry,
+    Serving,
     Vault,
 )
 from vault.jobs import (
@@ -80,8 +85,9 @@ from vault.jobs import (
 from vault.migration.plan import Migration
 from vault.migration.summary import MigrationSummary
 from vault.model import Connection, Credential, CredentialValue, CredentialVersion, Status, Token
-from vault.ports import Miscounted, OpenAudit, Retired, Shredded, TenantKek
+from vault.ports import Flow, Miscounted, OpenAudit, Retired, Shredded, TenantKek, Ticket
 from vault.secret import Secret
+from vault.services.api_keys import NewApiKey
 from vault.services.audit_export import AuditExport
 from vault.services.clients import RegisteredClient
 from vault.services.connect import ConnectStart
@@ -100,6 +106,10 @@ from vault.webhooks import verify as verify_webhook
 
 __all__ = [
     "LANES",
+    "SCOPES",
+    "ApiKey",
+    "ApiKeyRefused",
+    "ApiKeys",
     "Audit",
     "AuditAnchor",
     "AuditChain",
@@ -134,6 +144,7 @@ __all__ = [
     "ExpiryScan",
     "ExpiryTally",
     "Finding",
+    "Flow",
     "FoldStatistics",
     "Health",
     "HealthCheck",
@@ -152,6 +163,7 @@ __all__ = [
     "MigrationSummary",
     "Miscounted",
     "Need",
+    "NewApiKey",
     "NewSession",
     "OAuthGrant",
     "OpenAudit",
@@ -177,6 +189,7 @@ __all__ = [
     "Rotator",
     "SchemaOutdated",
     "Secret",
+    "Serving",
     "Settings",
     "Shredded",
     "SignatureInvalid",
@@ -187,10 +200,12 @@ __all__ = [
     "Subscription",
     "Tally",
     "TenantKek",
+    "Ticket",
     "Token",
     "TokenKind",
     "TokenRefused",
     "TokenUnavailable",
+    "UnknownApiKey",
     "UnknownClient",
     "UnknownConnection",
     "UnknownCredential",
@@ -207,6 +222,7 @@ __all__ = [
     "VersionConflict",
     "WebhookStyle",
     "anchor_line",
+    "count_request",
     "metrics_text",
     "read_anchors",
     "row_fields",

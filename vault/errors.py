@@ -13,6 +13,8 @@ VaultError
 ├── RotationFailed
 ├── UnknownEndpoint
 ├── UnknownEvent
+├── UnknownApiKey
+├── ApiKeyRefused
 ├── TokenUnavailable
 │   ├── RefreshPending
 │   └── ReconnectRequired
@@ -152,6 +154,25 @@ class UnknownEvent(VaultError):
     def __init__(self, event_id: object) -> None:
         self.event_id = str(event_id)[:64]
         super().__init__(f"no event {self.event_id!r}, or not any more: see 'evergrant event list'")
+
+
+class UnknownApiKey(VaultError):
+    """No API key has that id: ``evergrant api-key list`` shows those there are."""
+
+    def __init__(self, key_id: object) -> None:
+        self.key_id = str(key_id)[:64]
+        super().__init__(f"no API key {self.key_id!r}: see 'evergrant api-key list'")
+
+
+class ApiKeyRefused(VaultError):
+    """An API key does not open anything: have another one made with ``evergrant api-key create``.
+
+    ``reason`` is ``unknown``, ``expired`` or ``revoked``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the API key is refused ({reason}): have another one made with 'evergrant api-key create'")
 
 
 class TokenUnavailable(VaultError):

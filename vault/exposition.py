@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from vault.metrics import CACHE_HIT_RATE
+from vault.metrics import CACHE_HIT_RATE, http_requests, http_seconds
 
 DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _LOOKUPS: Final = "evergrant_kms_key_cache_total"
@@ -71,3 +71,15 @@ def metrics_text() -> str:
 def serve_metrics(host: str, port: int) -> tuple[WSGIServer, Thread]:
     """Serve ``/metrics`` from a thread until the server is shut down; port 0 chooses a free one."""
     return start_http_server(port, addr=host, registry=registry())
+
+
+def count_request(endpoint: str, status: int, seconds: float) -> None:
+    """Count a request over HTTP.
+
+    Args:
+        endpoint: Its template, never its address.
+        status: What it was answered with.
+        seconds: How long that took.
+    """
+    http_requests.labels(endpoint, str(status)).inc()
+    http_seconds.labels(endpoint).observe(seconds)

@@ -96,5 +96,20 @@ rotations_stuck: Final = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+http_requests: Final = Counter("evergrant_http_requests", "Requests over HTTP.", ["endpoint", "status"])
+"""endpoint: its template, or none; status: the code."""
+
+http_seconds: Final = Histogram(
+    "evergrant_http_request_duration_seconds", "How long answers over HTTP took.", ["endpoint"], buckets=_SECONDS
+)
+http_reads_untold: Final = Gauge(
+    "evergrant_http_reads_untold",
+    "Reads of tokens over HTTP that the audit is still to be told of.",
+    multiprocess_mode="livesum",
+)
+http_limits_local: Final = Counter(
+    "evergrant_http_limits_local", "Looks at a rate in which Redis had no say, as it was away."
+)
+
 doorbells: Final = Counter("evergrant_doorbells", "Messages to the workers, by what became of them.", ["outcome"])
 """outcome: sent, failed, dropped."""

@@ -22,6 +22,7 @@ from tests.benchmarks import (
     refreshing,
     report,
     sealing,
+    serving,
 )
 from tests.benchmarks.measure import Effort
 
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "statistics": counting.run,
     "migrate": migrating.run,
     "keys": keys.run,
+    "http": serving.run,
     "engine": refreshing.run,
 }
 QUICK = 0.1

@@ -15,6 +15,7 @@ from tests.chaos.campaign import Report, run
 from tests.rotation import campaign as rotations
 from tests.rotation import plan as rotation_plans
 from tests.rotation.display import show as show_rotation
+from tests.tenants import campaign as tenants
 from tests.webhooks import campaign as webhooks
 from tests.webhooks import plan as webhook_plans
 
@@ -34,13 +35,14 @@ WEBHOOKS: dict[str, Callable[[], webhook_plans.Plan]] = {
     "short-webhooks": webhook_plans.short,
 }
 EVENTS: dict[str, Callable[[], outbox.Plan]] = {"events": outbox.long, "short-events": outbox.short}
-DEFAULT = ("grace", "strict", "postgres", "rotation", "webhooks", "events")
+TENANTS: dict[str, Callable[[], tenants.Plan]] = {"tenants": tenants.long, "short-tenants": tenants.short}
+DEFAULT = ("grace", "strict", "postgres", "rotation", "webhooks", "events", "tenants")
 
 
 def main() -> int:
     """Run the campaigns that were named."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    known = [*CAMPAIGNS, *ROTATIONS, *WEBHOOKS, *EVENTS]
+    known = [*CAMPAIGNS, *ROTATIONS, *WEBHOOKS, *EVENTS, *TENANTS]
     parser.add_argument("names", nargs="*", choices=[*known, []], help=f"default: {' '.join(DEFAULT)}")
     names = parser.parse_args().names or DEFAULT
     console = Console(stderr=True)
@@ -62,6 +64,10 @@ def main() -> int:
             events = outbox.run(EVENTS[name](), say)
             outbox.show(Console(), events)
             passed = passed and events.passed
+        elif name in TENANTS:
+            asked = tenants.run(TENANTS[name](), say)
+            tenants.show(Console(), asked)
+            passed = passed and asked.passed
         else:
             reports.append(run(CAMPAIGNS[name](), say))
             show(Console(), reports[-1:])

@@ -172,6 +172,9 @@ NEEDS_SETTINGS = [
     ("session", "list"),
     ("session", "verify", "--token-file", "{home}/token"),
     ("session", "revoke", str(UUID(int=1))),
+    ("api-key", "create", "x", "--scope", "tokens:read"),
+    ("api-key", "list"),
+    ("api-key", "revoke", str(UUID(int=1))),
     ("cleanup",),
     ("audit", "chain"),
     ("audit", "verify"),
@@ -190,6 +193,7 @@ NEEDS_A_KMS = [
 ]
 NEEDS_NOTHING = [("metrics",)]
 AFTER_REWRAPPING = [("rewrap",), ("keyring", "remove", "primary", "--yes")]
+GOES_ON = [("serve",)]
 COMMAND_LINES = [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING, *NEEDS_NOTHING]
 
 
@@ -197,16 +201,16 @@ def _filled(words: tuple[str, ...], home: Path) -> list[str]:
     return [word.replace("{home}", str(home)) for word in words]
 
 
-GROUPS = ("audit", "client", "credential", "db", "endpoint", "event", "kek", "keyring", "session")
+GROUPS = ("api-key", "audit", "client", "credential", "db", "endpoint", "event", "kek", "keyring", "session")
 
 
 def test_every_command_is_tried_below() -> None:
     for command in COMMANDS:
         is_group = not command or (len(command) == 1 and command[0] in GROUPS)
-        assert is_group or any(words[: len(command)] == command for words in COMMAND_LINES), command
+        assert is_group or any(words[: len(command)] == command for words in [*COMMAND_LINES, *GOES_ON]), command
 
 
-@pytest.mark.parametrize("words", [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING], ids=" ".join)
+@pytest.mark.parametrize("words", [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING, *GOES_ON], ids=" ".join)
 def test_missing_settings_are_named_all_at_once(words: tuple[str, ...]) -> None:
     result = _runner({})(*words)
     assert result.exit_code == EXIT_USAGE
@@ -216,7 +220,9 @@ def test_missing_settings_are_named_all_at_once(words: tuple[str, ...]) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("words", [words for words in NEEDS_SETTINGS if words != ("health",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [*(words for words in NEEDS_SETTINGS if words != ("health",)), *GOES_ON], ids=" ".join
+)
 def test_a_database_that_is_away_is_one_line_and_no_password(tmp_path: Path, words: tuple[str, ...]) -> None:
     url = f"postgresql://vault:hunter2@/x?host={tmp_path}"
     (tmp_path / "token").write_text("evs_anything")
@@ -384,6 +390,7 @@ def test_every_command_speaks_json_and_nothing_else_on_its_output(run: Run, hous
         house.worker.sign_of_life("a worker", timedelta(minutes=5))
         endpoint, _ = house.worker.events.add_endpoint("default", receiver.url("/"))
         ids = {"endpoint": endpoint, "event": house.worker.events.test(endpoint).event_id}
+        ids["api-key"] = house.worker.api_keys.create("x", ["admin"]).key.id
         ids |= {name: house.vault.store_secret("anything") for name in ("credential", "put")}
         made = house.vault.create_session("olga")
         ids["session"] = made.session.id

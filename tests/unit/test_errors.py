@@ -13,6 +13,7 @@ import pytest
 import vault
 from vault import errors
 from vault.errors import (
+    ApiKeyRefused,
     CannotOpen,
     ConfigurationError,
     ConnectRefused,
@@ -31,6 +32,7 @@ from vault.errors import (
     StoreUnavailable,
     TokenRefused,
     TokenUnavailable,
+    UnknownApiKey,
     UnknownClient,
     UnknownConnection,
     UnknownCredential,
@@ -89,6 +91,8 @@ EXAMPLES: dict[type[VaultError], tuple[Callable[[], VaultError], str]] = {
     SourceUnavailable: (lambda: SourceUnavailable("mysql://db/app", "refused"), "are the URL and the rights right"),
     UnknownEndpoint: (lambda: UnknownEndpoint(ID), "evergrant endpoint list"),
     UnknownEvent: (lambda: UnknownEvent(ID), "evergrant event list"),
+    UnknownApiKey: (lambda: UnknownApiKey(ID), "evergrant api-key list"),
+    ApiKeyRefused: (lambda: ApiKeyRefused("expired"), "evergrant api-key create"),
     SignatureInvalid: (SignatureInvalid, "do not act on"),
     UnknownSession: (lambda: UnknownSession(ID), "evergrant session list"),
     TokenRefused: (lambda: TokenRefused("expired", "sign in", who="user", code="invalid_token"), "reason"),

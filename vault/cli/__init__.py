@@ -14,6 +14,7 @@ import structlog
 
 from vault import ConfigurationError, VaultError
 from vault.cli import (
+    api_keys,
     audit,
     clients,
     connections,
@@ -22,6 +23,7 @@ from vault.cli import (
     keys,
     migration,
     providers,
+    serving,
     sessions,
     standing,
     storing,
@@ -70,12 +72,12 @@ def _log_to_stderr(*_: object) -> structlog.PrintLogger:
 for command in (
     connections.list_, connections.show, connections.get, connections.refresh,
     credentials.credential, storing.put, credentials.expiring,
-    clients.client, providers.providers,
-    clients.client, sessions.session,
+    clients.client, providers.providers, sessions.session, api_keys.api_key,
     events.event, events.endpoint,
     keys.rotate, keys.rewrap, keys.keys, keys.kek, keys.keyring,
     migration.migrate, audit.audit,
     standing.stats, standing.health,
+    serving.serve,
     system.db, system.check, system.metrics, system.cleanup,
 ):  # fmt: skip
     main.add_command(command)

@@ -14,6 +14,7 @@ from vault import settings as settings_module
 from vault.claims import Overdue
 from vault.engine.drain import Tally
 from vault.engine.sweep import Progress, to_nobody
+from vault.facade.api_keys import ApiKeys
 from vault.facade.audit import Audit
 from vault.facade.clients import Clients
 from vault.facade.events import Events
@@ -108,6 +109,11 @@ class Maintenance(StandingWork):
     def clients(self) -> Clients:
         """Our registrations at providers."""
         return Clients(self._wiring)
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        """Keys with which programs ask over HTTP."""
+        return ApiKeys(self._wiring, self.settings.tenant)
 
     @cached_property
     def audit(self) -> Audit:

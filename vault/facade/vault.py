@@ -14,6 +14,7 @@ from vault.errors import TokenUnavailable
 from vault.facade.bearer import Bearer
 from vault.facade.credentials import CredentialCalls
 from vault.facade.ids import read_id
+from vault.facade.serving import Serving
 from vault.facade.session import ProviderSession
 from vault.facade.sessions import SessionCalls
 from vault.facade.standing import StandingCalls
@@ -59,6 +60,11 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         other = object.__new__(type(self))
         other._wire(self._wiring, checked_tenant(tenant))
         return other
+
+    @property
+    def serving(self) -> Serving:
+        """What whoever serves this vault to others needs to know."""
+        return Serving(self._wiring)
 
     # -------------------------------------------------------------------------------------------------------- tokens
 

@@ -4,6 +4,7 @@ All of them raise ``vault.errors`` only. An adapter that talks to a server has b
 """
 
 from vault.ports.audit import AnchoredPlace, AuditStore, Ends, Unlinked
+from vault.ports.callers import ApiKeyStore, Flow, FlowStore, Quota, ReadCount, ReadStore, Ticket
 from vault.ports.clients import ClientStore, KnownClients, StoredClient
 from vault.ports.connections import ConnectAttempt, ConnectionStore, NewGrant, SealedMetadata, TokenReader
 from vault.ports.credentials import Change, CredentialStore, Dates, Found, SealedVersion, Wanted
@@ -48,6 +49,7 @@ __all__ = [
     "Adopted",
     "Adoption",
     "AnchoredPlace",
+    "ApiKeyStore",
     "AuditStore",
     "Change",
     "CleanupStore",
@@ -64,6 +66,8 @@ __all__ = [
     "Doorbell",
     "EndpointStore",
     "Ends",
+    "Flow",
+    "FlowStore",
     "Found",
     "Gate",
     "GrantEnd",
@@ -86,6 +90,9 @@ __all__ = [
     "OutboxStore",
     "PolicyStore",
     "Providers",
+    "Quota",
+    "ReadCount",
+    "ReadStore",
     "RefreshStore",
     "ReplacedRow",
     "Retired",
@@ -115,6 +122,7 @@ __all__ = [
     "TenantKeks",
     "TenantKeyRecord",
     "TenantKeyRotationStore",
+    "Ticket",
     "TokenEndpoint",
     "TokenHash",
     "TokenReader",

@@ -28,6 +28,7 @@ from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.providers import FileProviders
 from vault.oauth.transport import CurlTransport
 from vault.ports import AuditStore
+from vault.provider import Provider
 from vault.queue import CeleryDoorbell
 from vault.services.access import Access
 from vault.services.audit_chain import AuditChaining
@@ -67,6 +68,7 @@ from vault.wiring.clock import monotonic, utc
 from vault.wiring.credentials import CredentialWiring
 from vault.wiring.egress import discovery, egress
 from vault.wiring.keys import KeyWiring
+from vault.wiring.serving import ServingWiring
 from vault.wiring.validation import ValidationWiring
 
 
@@ -100,9 +102,9 @@ class Wiring:
         self.outbox = PostgresOutbox(self.database, timedelta(days=settings.events_retention_days))
         audit_life = timedelta(days=settings.audit_retention_days)
         self.validation = ValidationWiring(settings, self.database, self.keys.keyring, self._providers)
-        self.cleaning = Cleaning(
-            self._upkeep, self.outbox, self.validation.store, audit=self._audit, audit_life=audit_life
-        )
+        self.serving = ServingWiring(settings, self.database)
+        stores = (self._upkeep, self.outbox, self.validation.store, self.serving.flows)
+        self.cleaning = Cleaning(*stores, audit=self._audit, audit_life=audit_life)
 
     @cached_property
     def _tools(self) -> Tools:
@@ -243,6 +245,11 @@ class Wiring:
         """Validation of tokens, for one tenant."""
         return self.validation.validating(tenant, self.connecting(tenant).connection, self.access(tenant).get)
 
+    def provider(self, name: str) -> Provider:
+        """A provider as it is known now. Raises ``UnknownProvider``."""
+        self._providers.look()
+        return self._providers.get(name)
+
     def catalog(self, tenant: str) -> Catalog:
         """Credentials of one tenant, of all kinds."""
         return self.credentials.catalog(tenant, self._providers)
@@ -257,6 +264,7 @@ class Wiring:
     def close(self) -> None:
         """Let go of connections and files."""
         self.validation.counts.hand_in()
+        self.serving.close()
         self._store.close()
         self._audit.close()
         self._statistics.close()

@@ -7,6 +7,7 @@ due lies in the narrow ``schedule`` beside it.
 
 from vault.store.tables.audit import audit, audit_cursor, audit_head, audit_link, audit_start
 from vault.store.tables.base import NEVER_LEASED, SCHEMA, Xid8, metadata
+from vault.store.tables.callers import api_key, connect_ticket
 from vault.store.tables.credentials import credential, credential_rotation, credential_version, policy_state
 from vault.store.tables.grants import (
     candidate,
@@ -29,6 +30,7 @@ __all__ = [
     "NEVER_LEASED",
     "SCHEMA",
     "Xid8",
+    "api_key",
     "audit",
     "audit_cursor",
     "audit_head",
@@ -36,6 +38,7 @@ __all__ = [
     "audit_start",
     "candidate",
     "connect_attempt",
+    "connect_ticket",
     "connection",
     "connection_metadata",
     "credential",

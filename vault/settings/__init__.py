@@ -29,8 +29,8 @@ from vault.errors import ConfigurationError
 from vault.model import DEFAULT_TENANT, SYSTEM
 from vault.provider import Client
 from vault.secret import Secret
+from vault.settings.clients import PREFIX, read_clients
 
-PREFIX = "VAULT_"
 ENVIRONMENT_KEK = "env:ENCRYPTION_KEY"
 """Stands for a KEK that is derived from the encryption key."""
 
@@ -66,6 +66,7 @@ def _address(*schemes: str) -> Callable[[Secret], Secret]:
 SecretText = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(repr)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
+Rate = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
 def _pairs(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -192,6 +193,19 @@ class Settings(BaseModel):
     tenant_key_max_age_days: Annotated[float, Field(gt=0, le=36_600)] = 365.0
     """Age after which a tenant key is replaced, in days."""
 
+    http_key_cache_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long the HTTP face keeps an API key at hand, in seconds; this is how long revoking one takes to work."""
+    http_access_log: bool = False
+    """Log every request over HTTP, without its query; otherwise those that went wrong."""
+    http_rate_tokens: Rate = 100.0
+    """Tokens and values that one API key may read in a second; 0: any number. Two seconds' worth is saved up."""
+    http_rate_connects: Rate = 5.0
+    """Flows that one API key may begin or end in a second; 0: any number."""
+    http_rate_introspections: Rate = 100.0
+    """Introspections that one API key may ask for in a second; 0: any number."""
+    http_rate_others: Rate = 50.0
+    """Other requests that one API key may make in a second; 0: any number."""
+
     rotation_rate: Annotated[float, Field(gt=0)] = 2000.0
     """Rows a second that one run of a rotation touches at most."""
 
@@ -303,7 +317,7 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     problems: list[str] = []
     values = _with_files(source, problems)
     unread = {problem.partition(": ")[0] for problem in problems}
-    clients, certificates = _clients(values, problems)
+    clients, certificates = read_clients(values, problems)
     given = {name: value for name, value in _fields(values).items() if name not in overrides}
     try:
         settings = Settings.model_validate({**given, "clients": clients, "certificates": certificates, **overrides})
@@ -357,31 +371,3 @@ def _with_files(environ: Mapping[str, str], problems: list[str]) -> dict[str, st
             problems.append(f"{name}: the file cannot be read (it is not text)")
             values.pop(target, None)
     return values
-
-
-_CLIENT = re.compile(rf"{PREFIX}CLIENT_(?P<provider>[A-Z0-9_]+)_(?P<part>ID|SECRET|SECRET_FORMER|CERTIFICATE)")
-
-
-def _clients(values: Mapping[str, str], problems: list[str]) -> tuple[dict[str, Client], dict[str, UUID]]:
-    parts: dict[str, dict[str, str]] = {}
-    for name, value in values.items():
-        if match := _CLIENT.fullmatch(name):
-            parts.setdefault(match["provider"].lower(), {})[match["part"]] = value
-    clients: dict[str, Client] = {}
-    certificates: dict[str, UUID] = {}
-    for provider, given in parts.items():
-        if certificate := given.pop("CERTIFICATE", ""):
-            try:
-                certificates[provider] = UUID(certificate)
-            except ValueError:
-                problems.append(f"{PREFIX}CLIENT_{provider.upper()}_CERTIFICATE: must be the id of a credential")
-        if not given:
-            continue
-        if not given.get("ID"):
-            problems.append(f"{PREFIX}CLIENT_{provider.upper()}_ID: is required beside its SECRET")
-            continue
-        secret, former = (Secret(given[part]) if given.get(part) else None for part in ("SECRET", "SECRET_FORMER"))
-        if former and not secret:
-            problems.append(f"{PREFIX}CLIENT_{provider.upper()}_SECRET: is required beside SECRET_FORMER")
-        clients[provider] = Client(given["ID"], secret, former)
-    return clients, certificates
