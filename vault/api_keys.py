@@ -20,6 +20,7 @@ SCOPES: Final = {
     "credentials:read": "credentials, without their values",
     "credentials:reveal": "values of credentials",
     "credentials:write": "replace, rotate and roll back values of credentials",
+    "tokens:introspect": "whether tokens that are presented to your service are good",
     "statistics:read": "figures of the tenant",
     "admin": "all of the above",
     "metrics:read": "metrics of the whole process, which know of no tenant",

@@ -20,6 +20,7 @@ from vault.web.connecting import callbacks, connecting
 from vault.web.connections import connections
 from vault.web.credentials import credentials
 from vault.web.guard import House
+from vault.web.introspection import introspection
 from vault.web.shapes import Callback
 from vault.web.standing import Looking, outside, standing
 
@@ -30,7 +31,7 @@ ROUTERS: Final = (
     connections,
     credentials,
     standing,
-    # introspection and sessions: a router each, here, before those whose paths begin with a provider's name
+    introspection,  # before those whose paths begin with a provider's name
     callbacks,
     connecting,
 )

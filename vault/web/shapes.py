@@ -8,9 +8,19 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
-from vault import Connection, ConnectionHealth, Credential, CredentialVersion, Need, Statistics, Status
+from vault import (
+    Connection,
+    ConnectionHealth,
+    Credential,
+    CredentialVersion,
+    Need,
+    Statistics,
+    Status,
+    TokenRefused,
+    Validation,
+)  # fmt: skip
 
 _TEXT = r"^[^\x00]*$"
 """PostgreSQL keeps every character but this."""
@@ -120,6 +130,53 @@ class Callback(Shape):
     iss: Line | None = None
     parameters: Annotated[Mapping[Word, Line], Field(max_length=50)] | None = None
     """All of the redirect's: some providers say in others what is worth keeping."""
+
+
+class IntrospectionRequest(Shape):
+    """A token, and what it is to be good for."""
+
+    token: Annotated[SecretStr, Field(min_length=1, max_length=8192)]
+    method: Word | None = None
+    """A name that the operator's rules know."""
+    provider: Word | None = None
+    """Who issued it; without one it is a session's."""
+    audience: Word | None = None
+
+
+class Introspection(Shape):
+    """Whether a token is good; in the words of RFC 7662 where it has them."""
+
+    active: bool
+    reason: str | None = None
+    """Why it is not."""
+    who: str | None = None
+    """Who must act then: `user`, `caller`, `operator`."""
+    missing: Sequence[str] = ()
+    """Scopes it lacks."""
+    kind: str | None = None
+    sub: str | None = None
+    scope: str | None = None
+    exp: int | None = None
+    client_id: str | None = None
+    aud: Sequence[str] = ()
+    subscription: str | None = None
+    session_id: UUID | None = None
+    cached: bool = False
+    """Nobody was asked just now."""
+
+    @classmethod
+    def of(cls, found: Validation) -> Self:
+        """Make the shape of a token that is good."""
+        return cls(
+            active=True, kind=found.kind, sub=found.subject, scope=" ".join(found.scopes),
+            exp=None if found.expires_at is None else int(found.expires_at.timestamp()), client_id=found.client_id,
+            aud=found.audience, subscription=found.subscription, session_id=found.session_id, cached=found.cached,
+        )  # fmt: skip
+
+    @classmethod
+    def refused(cls, error: TokenRefused) -> Self:
+        """Make the shape of one that is not."""
+        return cls(active=False, reason=error.reason, who=error.who, missing=error.missing)
 
 
 class Connected(Shape):
