@@ -71,7 +71,7 @@ RETURNING s.connection_id, g.tenant, k.owner, k.provider, s.client, g.client_id,
        k.id, k.purpose, k.state, k.tenant_key_id, k.wrapped
 """
 _OVERDUE = """
-SELECT count(*), COALESCE(max(now() - d.next_at), interval '0')
+SELECT count(*) FILTER (WHERE evergrant.all_tenants()), COALESCE(max(now() - d.next_at), interval '0')
   FROM unnest(%b::text[]) AS q(client) CROSS JOIN unnest(ARRAY[true, false]) AS u(urgent)
  CROSS JOIN LATERAL (
        SELECT s.next_at FROM evergrant.schedule s

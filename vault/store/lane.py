@@ -23,10 +23,12 @@ ACT_FOR: Final = f"SELECT set_config('{SETTING}', %b, %b)".encode()
 """Takes the tenant, and whether only until the transaction ends."""
 NOBODY: Final = ""
 
+
 class _Kept(psycopg.Cursor[Any]):
     """A cursor, and for whom its connection acts."""
 
     tenant = NOBODY
+
 
 class _Pool:
     """Idle cursors that threads share; forked children start with none."""
@@ -53,6 +55,7 @@ class _Pool:
         stale, self.idle = self.idle, []
         for other in stale:
             other.connection.close()
+
 
 class Lane:
     """Runs statements for one tenant, or for nobody; all of a database share one pool."""

@@ -36,7 +36,8 @@ RECURSIVE clients(client) AS (
 
 def tallies(*, of_one: bool) -> str:
     """Return the statement that reads counters; those of all tenants together are kept beside those of each."""
-    whose, fresh = ("%(tenant)s", " WHERE f.tenant = %(tenant)s") if of_one else ("'*'", "")
+    whose = "%(tenant)s" if of_one else "'*' AND evergrant.all_tenants()"
+    fresh = " WHERE f.tenant = %(tenant)s" if of_one else ""
     return f"""
 SELECT t.what, t.provider, t.kind, t.state, sum(t.amount)::bigint
   FROM (SELECT a.what, a.provider, a.kind, a.state, a.amount FROM evergrant.tally a WHERE a.tenant = {whose}
@@ -111,7 +112,7 @@ class PostgresStatistics:
     def counted(self, tenant: str | None) -> Counted:
         """See ``StatisticsStore.counted``."""
         given = {"tenant": tenant, "patience": self._patience}
-        with self._pinned.session() as connection:
+        with self._pinned.session(tenant) as connection:
             cursor = connection.cursor(binary=True)
             counters, dates, due, rest = (
                 cursor.execute(statement(of_one=tenant is not None).encode(), given).fetchall()
