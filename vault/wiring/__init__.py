@@ -218,7 +218,13 @@ class Wiring:
     def _connections(self, tenant: str) -> PostgresConnections:
         return PostgresConnections(self.database.of(tenant))
 
+    @cached_property
+    def _may_refresh(self) -> bool:
+        self.rights.check_refreshing()
+        return True
+
     def _refresh_here(self, connection_id: uuid.UUID) -> None:
+        assert self._may_refresh  # or it has raised
         with self._one_at_a_time:
             self.refreshing.one(connection_id)
 
