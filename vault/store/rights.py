@@ -10,7 +10,7 @@ from psycopg import sql
 
 from vault.errors import ConfigurationError
 from vault.store.engine import Database
-from vault.store.shares import NONE, SHARES, WALLED, Share, named
+from vault.store.shares import ALL, NONE, SHARES, WALLED, Share, named
 from vault.store.tables import SCHEMA, metadata
 
 _CHAIN = ("audit_link", "audit_head", "audit_start", "audit_cursor")
@@ -149,7 +149,9 @@ def _rights(part: str) -> Iterator[tuple[str, sql.Composable]]:
 def _listed(table: str, share: Share) -> Iterator[sql.Composable]:
     columns = tuple(metadata.tables[f"{SCHEMA}.{table}"].columns.keys())
     for right, which in (("SELECT", share.read), ("INSERT", share.add), ("UPDATE", share.change)):
-        if which != NONE:
+        if which == ALL:  # by table: PostgreSQL looks at one list for a statement then, and not at one for each column
+            yield sql.SQL(right)
+        elif which != NONE:
             yield _on_columns(right, named(which, columns))
     if share.remove:
         yield sql.SQL("DELETE")

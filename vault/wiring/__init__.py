@@ -224,9 +224,9 @@ class Wiring:
         return True
 
     def _refresh_here(self, connection_id: uuid.UUID) -> None:
-        assert self._may_refresh  # or it has raised
-        with self._one_at_a_time:
-            self.refreshing.one(connection_id)
+        if self._may_refresh:
+            with self._one_at_a_time:
+                self.refreshing.one(connection_id)
 
     def connecting(self, tenant: str) -> Connecting:
         """Connect flows of one tenant."""
