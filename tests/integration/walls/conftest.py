@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -14,6 +15,9 @@ from psycopg import sql
 from tests.integration.house import House
 from tests.simulator import SimulatorProcess
 from tests.support import stack
+from vault.secret import Secret
+from vault.store.engine import Database
+from vault.store.rights import Rights
 
 
 def as_role(role: str, url: str) -> str:
@@ -54,3 +58,21 @@ def walled(
     built.environment["VAULT_DATABASE_URL"] = built.urls["worker"]
     yield built
     built.close()
+
+
+@pytest.fixture(scope="module")
+def granted_url(postgres: stack.DatabaseServer, template_database: str, roles: dict[str, str]) -> Iterator[str]:
+    """One database for a file, in which every role has its rights."""
+    with stack.new_database(postgres, template_database) as url:
+        database = Database(Secret(url))
+        for part, role in roles.items():
+            Rights(database).grant(role, part)
+        database.dispose()
+        yield url
+
+
+@pytest.fixture(scope="module")
+def granted(granted_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """The owner's session in it."""
+    with psycopg.connect(granted_url, autocommit=True) as session:
+        yield session
