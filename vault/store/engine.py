@@ -26,6 +26,8 @@ SESSION: dict[str, Any] = {
 """Seconds, and milliseconds for ``tcp_user_timeout``: a dead server is noticed in about ten seconds."""
 
 STATEMENT_TIMEOUT_MS = 30_000
+OF_A_FUNCTION = "exec_stmt_raise"
+"""Where in PostgreSQL an error is from that a function of ours has raised, in words of its own."""
 NO_RIGHT = (
     "web apps and workers connect as roles of their own, which the owner gives their rights after each upgrade with"
     " 'evergrant db grant'; refreshing, and whatever is about all tenants, is for a worker's"
@@ -120,7 +122,7 @@ class Database:
             ),
         ):
             return SchemaOutdated(None, "a newer schema")
-        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        if isinstance(error, psycopg.errors.InsufficientPrivilege) and error.diag.source_function != OF_A_FUNCTION:
             return ConfigurationError([f"the database role may not do this ({_first_line(error)}): {NO_RIGHT}"])
         if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             return StoreUnavailable(self.where, _first_line(error))

@@ -17,8 +17,8 @@ _ROWS = {
     "data_key": "(id, tenant, owner, provider, purpose, state, tenant_key_id, wrapped)"
     " VALUES (%(dek)s, %(t)s, 'o', 'acme', 'grant', 'current', %(key)s, 'w')",
     "connection": "(id, tenant, owner, provider) VALUES (%(id)s, %(t)s, 'o', 'acme')",
-    "oauth_grant": "(connection_id, tenant, status, version, data_key_id, client_id, expires_at, refreshed_at, stale_at,"
-    " grant_ends_at, refresh_fp, access_envelope, refresh_envelope) VALUES (%(id)s, %(t)s, 'active', 1, %(dek)s, 'c',"
+    "oauth_grant": "(connection_id, tenant, status, version, data_key_id, client_id, expires_at, refreshed_at,"
+    " stale_at, grant_ends_at, refresh_fp, access_envelope, refresh_envelope) VALUES (%(id)s, %(t)s, 'active', 1, %(dek)s, 'c',"
     " now() + interval '1 day', now(), now() + interval '1 hour', now() + interval '1 year', 'f', 'access', 'REFRESH')",
     "schedule": "(connection_id, client, next_at) VALUES (%(id)s, 'acme', now())",
     "connection_metadata": "(connection_id, version, data_key_id, envelope) VALUES (%(id)s, 1, %(dek)s, 'm')",
@@ -28,8 +28,8 @@ _ROWS = {
     "revocation": "(connection_id, tenant, owner, provider, version, data_key_id, refresh_envelope)"
     " VALUES (%(id)s, %(t)s, 'o', 'acme', 1, %(dek)s, 'REFRESH')",
     "connect_attempt": "(state_digest, tenant, owner, provider, redirect_uri, scopes, connection_id, reconnect,"
-    " data_key_id, verifier_envelope, expires_at) VALUES (convert_to(%(t)s, 'UTF8'), %(t)s, 'o', 'acme', 'u', '', %(id)s,"
-    " false, %(dek)s, 'v', now() + interval '1 hour')",
+    " data_key_id, verifier_envelope, expires_at) VALUES (convert_to(%(t)s, 'UTF8'), %(t)s, 'o', 'acme', 'u', '',"
+    " %(id)s, false, %(dek)s, 'v', now() + interval '1 hour')",
     "credential": "(id, tenant, owner, provider, kind, name, state, version, latest)"
     " VALUES (%(id)s, %(t)s, 'o', 'acme', 'api_key', '', 'active', 1, 1)",
     "credential_version": "(credential_id, version, tenant, stage, data_key_id, envelope)"
@@ -40,7 +40,8 @@ _ROWS = {
     "endpoint": "(id, tenant, kind, url, types, state) VALUES (%(id)s, %(t)s, 'webhook', 'https://x', '{}', 'active')",
     "delivery": "(event_id, endpoint_id, state) VALUES (%(id)s, %(id)s, 'pending')",
     "health_sweep": "(tenant) VALUES (%(t)s)",
-    "migration_row": "(source, key, tenant, connection_id, kept_fp, token_fp) VALUES ('s', %(t)s, %(t)s, %(id)s, 'k', 't')",
+    "migration_row": "(source, key, tenant, connection_id, kept_fp, token_fp)"
+    " VALUES ('s', %(t)s, %(t)s, %(id)s, 'k', 't')",
     "audit": "(tenant, event) VALUES (%(t)s, 'x')",
     "audit_link": "VALUES (%(t)s, 1, hashtext(%(t)s), 'd')",
     "audit_head": "(tenant, seq, digest) VALUES (%(t)s, 1, 'd')",

@@ -70,8 +70,8 @@ def test_a_web_app_may_call_what_is_meant_for_it_and_nothing_else(
     roles: dict[str, str], granted: psycopg.Connection[Any]
 ) -> None:
     found = granted.execute(
-        "SELECT p.oid::regprocedure::text, p.prosecdef, p.proconfig FROM pg_proc p WHERE p.pronamespace = %s::regnamespace"
-        " AND has_function_privilege(%s, p.oid, 'EXECUTE')",
+        "SELECT p.oid::regprocedure::text, p.prosecdef, p.proconfig FROM pg_proc p"
+        " WHERE p.pronamespace = %s::regnamespace AND has_function_privilege(%s, p.oid, 'EXECUTE')",
         (SCHEMA, roles["web"]),
     ).fetchall()
     of_the_owner = {name.removeprefix("evergrant.") for name, definer, _ in found if definer}
@@ -88,7 +88,8 @@ def test_a_web_app_may_call_what_is_meant_for_it_and_nothing_else(
 
 def test_no_function_of_the_owner_is_everybodys(granted: psycopg.Connection[Any]) -> None:
     found = granted.execute(
-        "SELECT p.oid::regprocedure FROM pg_proc p CROSS JOIN aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a"
+        "SELECT p.oid::regprocedure FROM pg_proc p"
+        " CROSS JOIN aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a"
         " WHERE p.pronamespace = 'evergrant'::regnamespace AND p.prosecdef AND a.grantee = 0"
     ).fetchall()
     assert found == []
