@@ -9,11 +9,12 @@ from typing import Any, Self
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.pq import Escaping, ExecStatus, TransactionStatus
 
 from vault.errors import ConfigurationError, SchemaOutdated, StoreUnavailable
 from vault.secret import Secret
 from vault.store import arrays
-from vault.store.lane import ACT_FOR, NOBODY, Lane
+from vault.store.lane import NOBODY, SETTING, Lane
 
 SESSION: dict[str, Any] = {
     "connect_timeout": 5,
@@ -26,6 +27,7 @@ SESSION: dict[str, Any] = {
 """Seconds, and milliseconds for ``tcp_user_timeout``: a dead server is noticed in about ten seconds."""
 
 STATEMENT_TIMEOUT_MS = 30_000
+ACT_UNTIL_ITS_END = f"SELECT set_config('{SETTING}', %b, true)".encode()
 OF_A_FUNCTION = "exec_stmt_raise"
 """Where in PostgreSQL an error is from that a function of ours has raised, in words of its own."""
 NO_RIGHT = (
@@ -95,7 +97,9 @@ class Database:
         """
         with self.translated(), self._engine.begin() as connection:
             if self._tenant != NOBODY:
-                act_for(self._tenant, connection.connection.driver_connection)
+                session = connection.connection.driver_connection
+                assert isinstance(session, psycopg.Connection)
+                act_for(self._tenant, session)
             yield connection
 
     @contextmanager
@@ -134,10 +138,19 @@ class Database:
         self.lane.close()
 
 
-def act_for(tenant: str, connection: Any) -> None:
-    """Have a transaction act for a tenant until its end; if it is about to begin, that goes in the same message."""
-    with connection.pipeline():
-        connection.execute(ACT_FOR, (tenant, True))
+def act_for(tenant: str, connection: psycopg.Connection[Any]) -> None:
+    """Have a transaction act for a tenant until its end; one that is not begun yet is begun in the same message.
+
+    By the simple protocol: a pipeline of the driver's costs a third of a short transaction.
+    """
+    if "\0" in tenant:
+        raise ConfigurationError(["no tenant's name has a NUL in it"])
+    server = connection.pgconn
+    begin = b"BEGIN; " if server.transaction_status == TransactionStatus.IDLE else b""
+    name = bytes(Escaping(server).escape_literal(tenant.encode()))
+    result = server.exec_(begin + ACT_UNTIL_ITS_END % name)
+    if result.status != ExecStatus.TUPLES_OK:
+        raise psycopg.errors.error_from_result(result)
 
 
 def _libpq(url: str) -> str:

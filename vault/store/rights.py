@@ -22,7 +22,10 @@ _WRITTEN_FOR_US: Final = frozenset({*_AUDITED, "tally", "tally_change"})
 """What is in them is the triggers' and the owner's functions' to say: workers read it."""
 _EVERY: Final = "true"
 
-_FOR_BOTH = ("revoke_later(uuid)", "tenant_key_by_id(uuid)", "data_key_by_id(uuid)", "attempt_tenant(bytea)")
+_FOR_BOTH = (
+    *("revoke_later(uuid)", "tenant_key_by_id(uuid)", "data_key_by_id(uuid)", "attempt_tenant(bytea)"),
+    "refresh_work(interval)",
+)
 _FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     "worker": (
         *("audit_chain(integer)", "audit_forget(interval, integer)", "tally_fold(integer)", "tally_recount()"),

@@ -103,7 +103,7 @@ def test_a_web_app_tells_and_takes_nothing_back(role: str, owner: Maintenance, d
 def _refuses_everything(role: str, database_url: str) -> None:
     with psycopg.connect(database_url) as session:
         before = session.execute("SELECT count(*) FROM evergrant.audit").fetchone()
-    assert before > (0,)
+    assert before != (0,)
     with psycopg.connect(_as(role, database_url), autocommit=True) as session:
         session.execute("SELECT set_config('evergrant.tenant', 'default', false)")
         for statement in REFUSED:

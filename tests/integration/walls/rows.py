@@ -18,8 +18,9 @@ _ROWS = {
     " VALUES (%(dek)s, %(t)s, 'o', 'acme', 'grant', 'current', %(key)s, 'w')",
     "connection": "(id, tenant, owner, provider) VALUES (%(id)s, %(t)s, 'o', 'acme')",
     "oauth_grant": "(connection_id, tenant, status, version, data_key_id, client_id, expires_at, refreshed_at,"
-    " stale_at, grant_ends_at, refresh_fp, access_envelope, refresh_envelope) VALUES (%(id)s, %(t)s, 'active', 1, %(dek)s, 'c',"
-    " now() + interval '1 day', now(), now() + interval '1 hour', now() + interval '1 year', 'f', 'access', 'REFRESH')",
+    " stale_at, grant_ends_at, refresh_fp, access_envelope, refresh_envelope)"
+    " VALUES (%(id)s, %(t)s, 'active', 1, %(dek)s, 'c', now() + interval '1 day', now(), now() + interval '1 hour',"
+    " now() + interval '1 year', 'f', 'access', 'REFRESH')",
     "schedule": "(connection_id, client, next_at) VALUES (%(id)s, 'acme', now())",
     "connection_metadata": "(connection_id, version, data_key_id, envelope) VALUES (%(id)s, 1, %(dek)s, 'm')",
     "candidate": "(connection_id, refresh_fp, tenant, consent, epoch, parent_fp, parent_version, data_key_id,"

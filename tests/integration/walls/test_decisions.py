@@ -80,6 +80,7 @@ def test_a_web_app_may_call_what_is_meant_for_it_and_nothing_else(
         "data_key_by_id(uuid)",
         "tenant_key_by_id(uuid)",
         "attempt_tenant(bytea)",
+        "refresh_work(interval)",
     }
     assert all(settings == ["search_path=pg_catalog, pg_temp"] for _, definer, settings in found if definer)
     by_himself = {name.removeprefix("evergrant.").partition("(")[0] for name, definer, _ in found if not definer}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -143,7 +144,7 @@ def test_refreshing_here_needs_the_rights_of_a_worker(walled: WalledHouse) -> No
 def test_what_is_about_all_tenants_is_refused_and_not_answered_with_nothing(walled: WalledHouse) -> None:
     each = walled.connect()
     web = walled.another_worker(database_url=walled.urls["web"])
-    whole = [
+    whole: list[Callable[[], object]] = [
         web.statistics, web.overdue, web.undelivered, web.health_check_all, web.refresh_scan, web.cleanup,
         web.audit.chain, web.audit.verify, web.events.endpoints, web.keys.counts, web.expiry_scan,
     ]  # fmt: skip

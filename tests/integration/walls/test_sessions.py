@@ -8,8 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
-from vault.errors import StoreUnavailable
+from vault.errors import ConfigurationError, StoreUnavailable
 from vault.secret import Secret
 from vault.store import lane
 from vault.store.engine import Database
@@ -78,14 +79,18 @@ def test_a_session_that_died_is_replaced_by_one_that_acts_for_the_same(database:
     assert _who(mine) == "a"
 
 
+def _in_transaction(database: Database, tenant: str, statement: str) -> None:
+    with database.of(tenant).begin() as transaction:
+        assert transaction.exec_driver_sql(WHO).scalar() == tenant
+        transaction.exec_driver_sql(statement)
+
+
 def test_a_transaction_acts_until_it_ends_however_it_ends(database: Database) -> None:
     for _ in range(2):
-        with pytest.raises(StoreUnavailable), database.of("a").begin() as transaction:
-            assert transaction.exec_driver_sql(WHO).scalar() == "a"
-            transaction.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
-        with pytest.raises(ZeroDivisionError), database.of("b").begin() as transaction:
-            assert transaction.exec_driver_sql(WHO).scalar() == "b"
-            raise ZeroDivisionError
+        with pytest.raises(StoreUnavailable):
+            _in_transaction(database, "a", "SELECT pg_terminate_backend(pg_backend_pid())")
+        with pytest.raises(sa.exc.DataError):
+            _in_transaction(database, "b", "SELECT 1/0")
         with database.of("c").begin() as transaction:
             assert transaction.exec_driver_sql(WHO).scalar() == "c"
         with database.begin() as transaction:
@@ -100,6 +105,20 @@ def test_a_pinned_connection_acts_for_a_tenant_in_a_transaction(database: Databa
         assert row is not None
         assert (row[0] or None) == tenant
     pinned.close()
+
+
+@pytest.mark.parametrize("tenant", ["a'; SELECT 1; --", "\\", "tenant.of 'ours'", "ä" * 500, "E'\\x00'"])
+def test_a_tenants_name_is_a_name_whatever_is_in_it(tenant: str, database: Database) -> None:
+    with database.of(tenant).begin() as transaction:
+        assert transaction.exec_driver_sql(WHO).scalar() == tenant
+    assert _who(database.of(tenant)) == tenant
+
+
+def test_a_name_that_would_be_cut_short_is_refused(database: Database) -> None:
+    with pytest.raises(ConfigurationError, match="NUL"), database.of("a\0b").begin():
+        pass
+    with pytest.raises(psycopg.DataError):
+        _who(database.of("a\0b"))
 
 
 def test_who_has_one_tenants_database_cannot_make_anothers_of_it(database: Database) -> None:

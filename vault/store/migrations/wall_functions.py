@@ -44,11 +44,45 @@ CREATE FUNCTION evergrant.attempt_tenant(digest bytea) RETURNS text LANGUAGE sql
 $$
 """
 """A browser that comes back from a provider brings a state, and nothing that says whose it is."""
+MOST: Final = 100_000
+_REFRESH_WORK = f"""
+CREATE FUNCTION evergrant.refresh_work(
+  patience interval, OUT due bigint, OUT overdue bigint, OUT running bigint, OUT failing bigint
+) LANGUAGE sql STABLE {_OWNER} AS $$
+  WITH RECURSIVE clients(client) AS (
+    (SELECT s.client FROM evergrant.schedule s ORDER BY s.client LIMIT 1)
+    UNION ALL
+    SELECT (SELECT s.client FROM evergrant.schedule s WHERE s.client > c.client ORDER BY s.client LIMIT 1)
+      FROM clients c WHERE c.client IS NOT NULL),
+  waiting AS (
+    SELECT d.* FROM clients c CROSS JOIN (VALUES (true), (false)) AS u(urgent)
+     CROSS JOIN LATERAL (
+           SELECT s.connection_id, s.next_at <= now() - patience AND s.lease_until <= now() AS late
+             FROM evergrant.schedule s
+            WHERE s.client = c.client AND s.urgent = u.urgent AND s.next_at <= now()
+            ORDER BY s.client, s.urgent, s.next_at LIMIT {MOST}) d
+     LIMIT {MOST}),
+  found AS (
+    SELECT w.connection_id, CASE WHEN w.late THEN 2 ELSE 1 END AS sort FROM waiting w
+     UNION ALL
+    (SELECT s.connection_id, 3 FROM evergrant.schedule s WHERE s.attempt >= 1 AND s.lease_until > now() LIMIT {MOST})
+     UNION ALL
+    (SELECT s.connection_id, 4 FROM evergrant.schedule s WHERE s.failures > 0 AND s.next_at IS NOT NULL LIMIT {MOST}))
+  SELECT count(*) FILTER (WHERE f.sort <= 2), count(*) FILTER (WHERE f.sort = 2), count(*) FILTER (WHERE f.sort = 3),
+         count(*) FILTER (WHERE f.sort = 4)
+    FROM found f JOIN evergrant.oauth_grant g
+      ON g.connection_id = f.connection_id AND g.tenant = nullif(current_setting('evergrant.tenant', true), '')
+$$
+"""
+"""Figures of one tenant. A policy would have its own walk pass by everything that is due for all others."""
 _ALL_TENANTS = "CREATE FUNCTION evergrant.all_tenants() RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT true $$"
 """In statements about all tenants: whoever may see but one is refused instead of being told that there is nothing."""
 
-CREATE: Final = (_REVOKE_LATER, _by_id("tenant_key"), _by_id("data_key"), _ATTEMPT_TENANT, _ALL_TENANTS)
-FOR_BOTH: Final = ("revoke_later(uuid)", "tenant_key_by_id(uuid)", "data_key_by_id(uuid)", "attempt_tenant(bytea)")
+CREATE: Final = (_REVOKE_LATER, _by_id("tenant_key"), _by_id("data_key"), _ATTEMPT_TENANT, _REFRESH_WORK, _ALL_TENANTS)
+FOR_BOTH: Final = (
+    *("revoke_later(uuid)", "tenant_key_by_id(uuid)", "data_key_by_id(uuid)", "attempt_tenant(bytea)"),
+    "refresh_work(interval)",
+)
 FOR_WORKERS: Final = ("all_tenants()",)
 DROP: Final = tuple(f"DROP FUNCTION evergrant.{each}" for each in (*FOR_BOTH, *FOR_WORKERS))
 
