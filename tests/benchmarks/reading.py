@@ -17,11 +17,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from tests.benchmarks.measure import Call, Effort, Timing, interleaved
 from tests.benchmarks.report import Figure, Section, at_most
 from tests.benchmarks.stage import Stage, server
+from vault import Vault
 
 CONNECTIONS = 1000
 SIZES = {2048: "2 KB", 100: "100 bytes"}
 LIMIT, OURS, COLD, MANY = "limit: SELECT + AES-GCM", "vault.get()", "… with a cold owner key", "get_many(100), a token"
 LIMIT_THEN = "limit, beside get_many"
+WALLED, UNWALLED = "… with a web app's role", "vault.get(), beside that"
+TURNING, POOLED = "… for two tenants in turn", "… behind PgBouncer, in transaction mode"
 CORE, ORM = "SQLAlchemy Core + AES-GCM", "ORM Session.get + Fernet column"
 _PLAIN = """
 CREATE TABLE plain_token (id uuid PRIMARY KEY, expires_at timestamptz NOT NULL, sealed bytea NOT NULL)
@@ -60,6 +63,7 @@ def _measure(stage: Stage, size: int, effort: Effort) -> dict[str, Timing]:
         for connection_id in ids:
             vault.get(connection_id)
         timings = interleaved(contenders, calls=100, rounds=effort.of(100, least=9))
+        timings |= _walled(stage, vault, ids, effort)
         hundreds = cycle([ids[n : n + 100] for n in range(0, len(ids) - 99, 100)])
         together = {LIMIT: contenders[LIMIT], MANY: lambda: vault.get_many(next(hundreds))}
         beside = interleaved(together, calls=20, rounds=effort.of(40, least=9))
@@ -69,6 +73,29 @@ def _measure(stage: Stage, size: int, effort: Effort) -> dict[str, Timing]:
         forgetful.close()
         engine.dispose()
     return timings
+
+
+def _walled(stage: Stage, vault: Vault, ids: list[UUID], effort: Effort) -> dict[str, Timing]:
+    """Read as a role that policies hold to one tenant, beside the owner, whom they do not."""
+    url = stage.web_url()
+    web, pooled = stage.vault(VAULT_DATABASE_URL=url), stage.vault(VAULT_DATABASE_URL=url, VAULT_DATABASE_PREPARED="0")
+
+    def turning(connection_id: UUID) -> object:
+        for kept in web._wiring.database.lane._pool.idle:
+            kept.tenant = "another"  # as after another's read: ours brings its tenant along
+        return web.get(connection_id).access_token.reveal()
+
+    def reading(by: Vault) -> Call:
+        return _each(ids, lambda connection_id: by.get(connection_id).access_token.reveal())
+
+    contenders = {UNWALLED: reading(vault), WALLED: reading(web), TURNING: _each(ids, turning), POOLED: reading(pooled)}
+    try:
+        for connection_id in ids:
+            web.get(connection_id), pooled.get(connection_id)
+        return interleaved(contenders, calls=100, rounds=effort.of(60, least=9))
+    finally:
+        web.close()
+        pooled.close()
 
 
 def _figures(timings: dict[str, Timing], *, full: bool) -> list[Figure]:
@@ -87,6 +114,10 @@ def _figures(timings: dict[str, Timing], *, full: bool) -> list[Figure]:
         beside(COLD, goal=(1.5, None)),
         beside(MANY, timings[LIMIT_THEN], goal=(0.4, None)),
     ]
+    owner = timings[UNWALLED]
+    for name, goal in ((WALLED, 1.05), (TURNING, None), (POOLED, None)):
+        ratio = timings[name].beside(owner)
+        rows.append(Figure(name, timings[name].median, "µs", ratio, "the owner's", at_most(goal) if goal else None))
     return [*rows, beside(CORE), beside(ORM)] if full else rows[:3]
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import psycopg
@@ -93,6 +94,17 @@ class Stage:
     def vault(self, **more: str) -> Vault:
         """Return a vault on this database; `more` is further environment."""
         return Vault.from_env({**self.environment, **more})
+
+    def web_url(self) -> str:
+        """Make a role with the rights of a web app; returns the database's address as that role."""
+        role = f"web_{uuid.uuid4().hex[:8]}"
+        with self.connect() as connection:
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'word'".encode())
+        maintenance = Maintenance.from_env(self.environment)
+        maintenance.grant_rights(role, "web")
+        maintenance.close()
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=f"{role}:word@{parts.netloc.rpartition('@')[2]}"))
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open an autocommit connection as the superuser."""

@@ -119,6 +119,7 @@ def test_a_role_that_may_change_grants_and_nothing_else_is_not_stopped(house: Ho
         session.execute(f"CREATE ROLE {role}".encode())
         session.execute(f"GRANT USAGE ON SCHEMA evergrant TO {role}".encode())
         session.execute(f"GRANT SELECT, UPDATE ON evergrant.oauth_grant TO {role}".encode())
+        session.execute(f"CREATE POLICY elder ON evergrant.oauth_grant TO {role} USING (true)".encode())
         session.execute(f"SET ROLE {role}".encode())
         session.execute("UPDATE evergrant.oauth_grant SET grant_ends_at = now() + interval '40 days'")
         session.execute("RESET ROLE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -65,6 +66,7 @@ def _plan(session: psycopg.Connection[Any], statement: str, tenant: str | None) 
     """The plan that serves any tenant, as it is kept and used."""
     text = statement.replace("%(tenant)s", "$1").replace("%(patience)s", "$2")
     session.execute(f"PREPARE figure (text, interval) AS {text}".encode())
+    session.execute(sql.SQL("EXECUTE figure ({}, {})").format(tenant, timedelta(minutes=1)))
     explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE figure ({}, {})")
     row = session.execute(explain.format(tenant, timedelta(minutes=1))).fetchone()
     session.execute("DEALLOCATE figure")
@@ -73,11 +75,27 @@ def _plan(session: psycopg.Connection[Any], statement: str, tenant: str | None) 
     return plan
 
 
-@pytest.mark.parametrize("of_one", [False, True], ids=["all tenants", "one tenant"])
+@pytest.fixture
+def web(session: psycopg.Connection[Any], house: House) -> Iterator[str]:
+    """A role with the rights of a web app."""
+    role = f"web_{uuid4().hex[:8]}"
+    session.execute(f"CREATE ROLE {role}".encode())
+    house.worker.grant_rights(role, "web")
+    yield role
+    session.execute("RESET ROLE")
+    session.execute(f"DROP OWNED BY {role}".encode())
+    session.execute(f"DROP ROLE {role}".encode())
+
+
+@pytest.mark.parametrize("who", ["all tenants", "one tenant", "one tenant, with the rights of a web app"])
 def test_no_figure_reads_what_it_does_not_count(
-    session: psycopg.Connection[Any], house: House, *, of_one: bool
+    session: psycopg.Connection[Any], house: House, web: str, who: str
 ) -> None:
+    of_one = who != "all tenants"
     tenant = "t1" if of_one else None
+    session.execute("SELECT set_config('evergrant.tenant', %s, false)", (tenant,))
+    if "rights" in who:
+        session.execute(f"SET ROLE {web}".encode())
     for statement in STATEMENTS:
         plan = _plan(session, statement(of_one=of_one), tenant)
         for node in _nodes(plan):

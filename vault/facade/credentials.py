@@ -228,7 +228,7 @@ class CredentialCalls(StoringCalls):
             KeyUnavailable, StoreUnavailable
         """
         given = None if value is None else read_secret(value)
-        begun = self._wiring.credentials.rotating.begin(
+        begun = self._wiring.credentials.rotating_of(self.tenant).begin(
             self.tenant, _id(credential_id), value=given, overlap=overlap, force=force
         )
         self._wiring.doorbell.ring(RotateCredentials.task, RotateCredentials.lane, None)

@@ -213,10 +213,13 @@ class Maintenance(StandingWork):
 
         Raises:
             SchemaOutdated: ``upgrade_schema`` has work to do.
+            ConfigurationError: This process is to refresh, and its database role may not.
             StoreUnavailable: PostgreSQL cannot be reached.
             KeyUnavailable: The KMS does not give the tenant's key back: is it the KEK the database was made with?
         """
         self._wiring.schema.check()
+        if self.settings.inline_refresh:
+            self._wiring.rights.check_refreshing()
         self._wiring.keys.keyring.check(self.settings.tenant)
         return self._wiring.keys.keyring.kek_id()
 

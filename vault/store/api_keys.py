@@ -10,9 +10,11 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from vault.api_keys import ApiKey, FoundKey
+from vault.model import SYSTEM
 from vault.ports import ReadCount
 from vault.store.audit import audit_row
 from vault.store.engine import Database
+from vault.store.lane import SETTING
 from vault.store.tables import api_key, audit
 
 _COLUMNS = [api_key.c[name] for name in ApiKey._fields]
@@ -42,7 +44,7 @@ class PostgresApiKeys:
     def find_key(self, digest: bytes) -> FoundKey | None:
         """See ``ApiKeyStore.find_key``."""
         wanted = sa.select(*_COLUMNS, api_key.c.expires_at - _now).where(api_key.c.digest == digest)
-        with self._database.begin() as transaction:
+        with self._database.of(SYSTEM).begin() as transaction:
             row = transaction.execute(wanted).one_or_none()
         return None if row is None else FoundKey(_key(row[:-1]), row[-1])
 
@@ -69,21 +71,26 @@ class PostgresApiKeys:
         """See ``ApiKeyStore.keys_used``."""
         long_ago = sa.or_(api_key.c.last_used_at.is_(None), api_key.c.last_used_at < _now - USED_AGAIN)
         using = api_key.update().where(api_key.c.id.in_(key_ids), long_ago).values(last_used_at=_now)
-        with self._database.begin() as transaction:
+        with self._database.of(SYSTEM).begin() as transaction:
             transaction.execute(using)
 
     def tell_reads(self, counts: Sequence[ReadCount]) -> None:
         """See ``ReadStore.tell_reads``."""
-        rows = [
-            audit_row(
-                each.tenant, "credential.retrieved", each.connection_id,
-                {"credential_id": str(each.connection_id), "kind": "oauth_access_token", "api_key": str(each.key_id),
-                 "reads": each.reads, "since": each.since.isoformat()},
-            )
-            for each in counts
-        ]  # fmt: skip
+        by_tenant: dict[str, list[Any]] = {}
+        for each in counts:
+            by_tenant.setdefault(each.tenant, []).append(_told(each))
         with self._database.begin() as transaction:
-            transaction.execute(audit.insert(), rows)
+            for tenant, rows in by_tenant.items():
+                transaction.exec_driver_sql("SELECT set_config(%s, %s, true)", (SETTING, tenant))
+                transaction.execute(audit.insert(), rows)
+
+
+def _told(count: ReadCount) -> Any:
+    said = {
+        "credential_id": str(count.connection_id), "kind": "oauth_access_token", "api_key": str(count.key_id),
+        "reads": count.reads, "since": count.since.isoformat(),
+    }  # fmt: skip
+    return audit_row(count.tenant, "credential.retrieved", count.connection_id, said)
 
 
 def _key(row: Any) -> ApiKey:

@@ -33,7 +33,7 @@ SELECT d.connection_id, q.lease, q.client
  CROSS JOIN LATERAL (
        SELECT s.connection_id FROM evergrant.schedule s
         WHERE s.client = q.client AND s.urgent = q.urgent AND s.next_at >= q.since AND s.next_at <= now()
-          AND s.lease_until <= now() AND s.attempt < 1
+          AND s.lease_until <= now() AND s.attempt < 1 AND evergrant.all_tenants()
         ORDER BY s.client, s.urgent, s.next_at
         LIMIT q.rows FOR UPDATE SKIP LOCKED) d
 """
@@ -42,6 +42,7 @@ SELECT s.connection_id, q.lease FROM unnest(%b::text[], %b::interval[]) AS q(cli
   JOIN evergrant.schedule s USING (client)
  WHERE s.connection_id = %b AND s.lease_until <= now()
    AND (s.next_at <= now() OR (s.next_at IS NOT NULL AND s.failures = 0 AND s.attempt < 1))
+   AND evergrant.all_tenants()
    FOR UPDATE OF s SKIP LOCKED
 """
 _LOCK_SUSPECTS = """
@@ -71,7 +72,7 @@ RETURNING s.connection_id, g.tenant, k.owner, k.provider, s.client, g.client_id,
        k.id, k.purpose, k.state, k.tenant_key_id, k.wrapped
 """
 _OVERDUE = """
-SELECT count(*), COALESCE(max(now() - d.next_at), interval '0')
+SELECT count(*) FILTER (WHERE evergrant.all_tenants()), COALESCE(max(now() - d.next_at), interval '0')
   FROM unnest(%b::text[]) AS q(client) CROSS JOIN unnest(ARRAY[true, false]) AS u(urgent)
  CROSS JOIN LATERAL (
        SELECT s.next_at FROM evergrant.schedule s

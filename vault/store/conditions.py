@@ -37,7 +37,7 @@ SELECT {_ROW}, c.provider, g.stale_at <= now() AND s.next_at IS NOT NULL,
 
 def page(*, of_one: bool) -> str:
     """Return the statement for the next connections by id: how many are alike, and the last id beside each."""
-    whose = "k.tenant = %(tenant)s AND " if of_one else ""
+    whose = "k.tenant = %(tenant)s AND " if of_one else "evergrant.all_tenants() AND "
     source = f"SELECT k.id FROM evergrant.connection k WHERE {whose}k.id > %(after)s ORDER BY k.id"
     return f"""
 WITH page AS MATERIALIZED ({source} LIMIT %(limit)s)
@@ -79,7 +79,7 @@ class PostgresConditions:
 
     def condition(self, tenant: str, connection_id: UUID, patience: timedelta) -> ConnectionHealth | None:
         """See ``ConditionStore.condition``."""
-        rows = self._run(_ONE, {"tenant": tenant, "id": connection_id, "patience": patience})
+        rows = self._run(tenant, _ONE, {"tenant": tenant, "id": connection_id, "patience": patience})
         if not rows:
             return None
         found = _condition(rows[0])
@@ -94,13 +94,13 @@ class PostgresConditions:
     ) -> tuple[Sequence[tuple[ConditionRow, int]], UUID | None]:
         """See ``ConditionStore.conditions``."""
         given = {"tenant": tenant, "after": after or _BEFORE_ALL, "limit": limit, "patience": patience}
-        rows = self._run(page(of_one=tenant is not None), given)
+        rows = self._run(tenant, page(of_one=tenant is not None), given)
         full = bool(rows) and rows[0][8] == limit
         return [(_condition(row), row[6]) for row in rows], rows[0][7] if full else None
 
     def sweep(self, tenant: str | None) -> tuple[Sweep | None, HealthSummary | None, datetime]:
         """See ``ConditionStore.sweep``."""
-        [(began, place, counts, last_began, last_ended, last_counts, now)] = self._run(_SWEEP, _key(tenant))
+        [(began, place, counts, last_began, last_ended, last_counts, now)] = self._run(tenant, _SWEEP, _key(tenant))
         going = None if began is None else Sweep(began, place, HealthSummary(**counts, began_at=began))
         last = None
         if last_counts is not None:
@@ -109,21 +109,21 @@ class PostgresConditions:
 
     def begin_sweep(self, tenant: str | None, seen: Sweep | None) -> Sweep | None:
         """See ``ConditionStore.begin_sweep``."""
-        rows = self._run(_BEGIN, {**_key(tenant), **_seen(seen)})
+        rows = self._run(tenant, _BEGIN, {**_key(tenant), **_seen(seen)})
         return Sweep(rows[0][0], None, HealthSummary(began_at=rows[0][0])) if rows else None
 
     def go_on(self, tenant: str | None, seen: Sweep, following: Sweep) -> bool:
         """See ``ConditionStore.go_on``."""
         noted = {"place": following.place, "counts": Jsonb(following.found.counts())}
-        return bool(self._run(f"{_GO_ON} RETURNING 1", {**_key(tenant), **_seen(seen), **noted}))
+        return bool(self._run(tenant, f"{_GO_ON} RETURNING 1", {**_key(tenant), **_seen(seen), **noted}))
 
     def end_sweep(self, tenant: str | None, seen: Sweep, found: HealthSummary) -> HealthSummary | None:
         """See ``ConditionStore.end_sweep``."""
-        rows = self._run(_END, {**_key(tenant), **_seen(seen), "counts": Jsonb(found.counts())})
+        rows = self._run(tenant, _END, {**_key(tenant), **_seen(seen), "counts": Jsonb(found.counts())})
         return found._replace(ended_at=rows[0][0]) if rows else None
 
-    def _run(self, statement: str, given: Mapping[str, Any]) -> list[Any]:
-        with self._pinned.session() as connection:
+    def _run(self, tenant: str | None, statement: str, given: Mapping[str, Any]) -> list[Any]:
+        with self._pinned.session(tenant) as connection:
             return connection.cursor(binary=True).execute(statement.encode(), given).fetchall()
 
     def close(self) -> None:

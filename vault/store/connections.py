@@ -23,7 +23,6 @@ from vault.store.tables import (
     connection,
     connection_metadata,
     oauth_grant,
-    revocation,
     schedule,
 )
 from vault.store.telling import DISCONNECTED, RECOVERY, TROUBLE
@@ -74,10 +73,14 @@ _GRANT_ROW = consent.replacing(
     consent.GRANT,
     "connection_id",
     *("status", "reason", "version", "data_key_id", "client_id", "token_type", "expires_at", "refreshed_at"),
-    *("stale_at", "grant_ends_at", "refresh_fp", "access_envelope", "refresh_envelope"),
+    *("stale_at", "grant_ends_at", "refresh_fp", "access_envelope"),
     where=oauth_grant.c.version < consent.GRANT.excluded.version,
     consent=oauth_grant.c.consent + 1,
+    # By its value: to take it from the row that was put in would need the right to read it (INSERT, ON CONFLICT).
+    refresh_envelope=consent.REFRESH_ENVELOPE,
 ).returning(oauth_grant.c.version)
+_REVOKE_LATER = sa.select(sa.func.evergrant.revoke_later(sa.bindparam("wanted", type_=connection.c.id.type)))
+"""A function of the owner's, since whoever disconnects may not see what is to be revoked."""
 
 
 class PostgresConnections:
@@ -200,29 +203,15 @@ class PostgresConnections:
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """See ``ConnectionStore.disconnect``."""
         lock = sa.select(schedule.c.connection_id).where(schedule.c.connection_id == connection_id).with_for_update()
-        with self._database.begin() as transaction:
+        wanted = sa.select(oauth_grant.c.status, oauth_grant.c.refresh_fp).where(
+            oauth_grant.c.connection_id == connection_id, oauth_grant.c.tenant == tenant
+        )
+        with self._database.of(tenant).begin() as transaction:
             transaction.execute(lock)
-            grant = transaction.execute(
-                sa.select(oauth_grant, connection.c.owner, connection.c.provider)
-                .join_from(oauth_grant, connection)
-                .where(oauth_grant.c.connection_id == connection_id, oauth_grant.c.tenant == tenant)
-            ).one_or_none()
+            grant = transaction.execute(wanted).one_or_none()
             if grant is None:
                 return False
-            if grant.refresh_envelope is not None:
-                transaction.execute(
-                    revocation.insert().values(
-                        connection_id=connection_id,
-                        tenant=tenant,
-                        owner=grant.owner,
-                        provider=grant.provider,
-                        version=grant.version,
-                        data_key_id=grant.data_key_id,
-                        refresh_envelope=grant.refresh_envelope,
-                        client_id=grant.client_id,
-                    )
-                )
-            transaction.execute(_revoke_candidates(grant))
+            transaction.execute(_REVOKE_LATER, {"wanted": connection_id})
             if grant.status != Status.DISCONNECTED:
                 forget(transaction, connection_id, "disconnected")
                 detail = {"refresh": grant.refresh_fp.hex() if grant.refresh_fp else None}
@@ -261,31 +250,6 @@ class PostgresConnections:
             transaction.execute(audit.insert().values(event))
             transaction.exec_driver_sql(TROUBLE, (connection_id,))
             return True
-
-
-def _revoke_candidates(grant: Any) -> Any:
-    """Hand answers kept beside the row to revocation too: one of them may be the only token that lives."""
-    columns = [
-        "connection_id",
-        "tenant",
-        "owner",
-        "provider",
-        "version",
-        "data_key_id",
-        "refresh_envelope",
-        "client_id",
-    ]
-    kept = sa.select(
-        candidate.c.connection_id,
-        candidate.c.tenant,
-        sa.literal(grant.owner),
-        sa.literal(grant.provider),
-        candidate.c.parent_version + 1,
-        candidate.c.data_key_id,
-        candidate.c.refresh_envelope,
-        sa.literal(grant.client_id),
-    ).where(candidate.c.connection_id == grant.connection_id)
-    return revocation.insert().from_select(columns, kept)
 
 
 def forget(transaction: sa.Connection, connection_id: UUID, reason: str) -> None:

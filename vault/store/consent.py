@@ -41,9 +41,11 @@ SCHEDULE = insert(schedule).values(
     intent_fp=None,
     intent_at=None,
 )
+REFRESH_ENVELOPE = _of(oauth_grant, "refresh_envelope")["refresh_envelope"]
 GRANT = insert(oauth_grant).values(
     **_of(oauth_grant, "connection_id", "tenant", "version", "data_key_id", "client_id", "token_type"),
-    **_of(oauth_grant, "refresh_fp", "access_envelope", "refresh_envelope"),
+    **_of(oauth_grant, "refresh_fp", "access_envelope"),
+    refresh_envelope=REFRESH_ENVELOPE,
     consent=1,
     status=Status.ACTIVE,
     reason=None,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.pq import Escaping, ExecStatus, TransactionStatus
 
 from vault.errors import ConfigurationError, SchemaOutdated, StoreUnavailable
 from vault.secret import Secret
 from vault.store import arrays
-from vault.store.lane import Lane
+from vault.store.lane import NOBODY, SETTING, Lane
 
 SESSION: dict[str, Any] = {
     "connect_timeout": 5,
@@ -25,6 +27,13 @@ SESSION: dict[str, Any] = {
 """Seconds, and milliseconds for ``tcp_user_timeout``: a dead server is noticed in about ten seconds."""
 
 STATEMENT_TIMEOUT_MS = 30_000
+ACT_UNTIL_ITS_END = f"SELECT set_config('{SETTING}', %b, true)".encode()
+OF_A_FUNCTION = "exec_stmt_raise"
+"""Where in PostgreSQL an error is from that a function of ours has raised, in words of its own."""
+NO_RIGHT = (
+    "web apps and workers connect as roles of their own, which the owner gives their rights after each upgrade with"
+    " 'evergrant db grant'; refreshing, and whatever is about all tenants, is for a worker's"
+)
 
 
 class Database:
@@ -43,8 +52,21 @@ class Database:
             max_overflow=8,
             pool_timeout=10,
         )
-        self.lane = Lane(self.connect, self.translated)
+        self.lane = Lane(self.connect, self.translated, lasting=prepared)
         """For statements that are hot."""
+        self._tenant = NOBODY
+
+    def of(self, tenant: str) -> Self:
+        """Return this database as one tenant may see it: all that is done with it acts for that tenant.
+
+        Policies hold roles of web apps to it, whatever a statement asks for (docs/decisions/0014). Connections are
+        shared. Who was given the database of one tenant cannot make another's of it.
+        """
+        if self._tenant != NOBODY:
+            return self
+        bound = copy(self)
+        bound.lane, bound._tenant = self.lane.of(tenant), tenant
+        return bound
 
     def _connect_for_sqlalchemy(self) -> psycopg.Connection[Any]:
         return self.connect(autocommit=False)
@@ -69,8 +91,15 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """One transaction, committed on leaving. Raises ``StoreUnavailable``, ``SchemaOutdated``."""
+        """One transaction, committed on leaving.
+
+        Raises ``StoreUnavailable``, ``SchemaOutdated``, and ``ConfigurationError`` where the role has no right.
+        """
         with self.translated(), self._engine.begin() as connection:
+            if self._tenant != NOBODY:
+                session = connection.connection.driver_connection
+                assert isinstance(session, psycopg.Connection)
+                act_for(self._tenant, session)
             yield connection
 
     @contextmanager
@@ -88,9 +117,17 @@ class Database:
     def translate(self, error: BaseException) -> BaseException:
         """Return our error for one of the driver's, or the driver's own where it is a defect of ours."""
         if isinstance(
-            error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName)
+            error,
+            (
+                psycopg.errors.UndefinedTable,
+                psycopg.errors.UndefinedColumn,
+                psycopg.errors.UndefinedFunction,
+                psycopg.errors.InvalidSchemaName,
+            ),
         ):
             return SchemaOutdated(None, "a newer schema")
+        if isinstance(error, psycopg.errors.InsufficientPrivilege) and error.diag.source_function != OF_A_FUNCTION:
+            return ConfigurationError([f"the database role may not do this ({_first_line(error)}): {NO_RIGHT}"])
         if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             return StoreUnavailable(self.where, _first_line(error))
         return error
@@ -99,6 +136,21 @@ class Database:
         """Close pooled connections; what is checked out is closed when it comes back."""
         self._engine.dispose()
         self.lane.close()
+
+
+def act_for(tenant: str, connection: psycopg.Connection[Any]) -> None:
+    """Have a transaction act for a tenant until its end; one that is not begun yet is begun in the same message.
+
+    By the simple protocol: a pipeline of the driver's costs a third of a short transaction.
+    """
+    if "\0" in tenant:
+        raise ConfigurationError(["no tenant's name has a NUL in it"])
+    server = connection.pgconn
+    begin = b"BEGIN; " if server.transaction_status == TransactionStatus.IDLE else b""
+    name = bytes(Escaping(server).escape_literal(tenant.encode()))
+    result = server.exec_(begin + ACT_UNTIL_ITS_END % name)
+    if result.status != ExecStatus.TUPLES_OK:
+        raise psycopg.errors.error_from_result(result)
 
 
 def _libpq(url: str) -> str:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from vault.model import SYSTEM
 from vault.ports import Flow, Ticket
 from vault.store.engine import Database
 from vault.store.tables import connect_attempt, connect_ticket
@@ -23,7 +24,7 @@ class PostgresFlows:
     def add_ticket(self, digest: bytes, ticket: Ticket, life: timedelta) -> None:
         """See ``FlowStore.add_ticket``."""
         values = {**ticket._asdict(), "request": dict(ticket.request), "digest": digest, "expires_at": _now + life}
-        with self._database.begin() as transaction:
+        with self._database.of(ticket.tenant).begin() as transaction:
             transaction.execute(connect_ticket.insert().values(values))
 
     def take_ticket(self, digest: bytes) -> Ticket | None:
@@ -34,7 +35,7 @@ class PostgresFlows:
             .where(connect_ticket.c.digest == digest)
             .returning(*columns, connect_ticket.c.expires_at > _now)
         )
-        with self._database.begin() as transaction:
+        with self._database.of(SYSTEM).begin() as transaction:
             row = transaction.execute(taking).one_or_none()
         return Ticket(*row[:-1]) if row is not None and row[-1] else None
 
@@ -44,6 +45,10 @@ class PostgresFlows:
             connect_attempt.c.state_digest == state_digest, connect_attempt.c.expires_at > _now
         )
         with self._database.begin() as transaction:
+            tenant = transaction.exec_driver_sql("SELECT evergrant.attempt_tenant(%s)", (state_digest,)).scalar()
+        if tenant is None:
+            return None
+        with self._database.of(tenant).begin() as transaction:
             row = transaction.execute(wanted).one_or_none()
         return None if row is None else Flow(*row)
 

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
 
 from vault.claims import DataKeyRecord
@@ -20,6 +21,7 @@ from vault.credentials.grants import (
     refresh_token_id,
 )
 from vault.credentials.kinds import Kind
+from vault.errors import ConfigurationError
 from vault.model import Credential, Status
 from vault.ports import SealedRefreshToken, Wanted
 from vault.store.audit import credential_row
@@ -27,6 +29,9 @@ from vault.store.engine import Database
 from vault.store.keys import DATA_KEY_COLUMNS
 from vault.store.tables import audit, connection, data_key, grant_end, oauth_grant
 
+NOT_FOR_THE_WEB = (
+    "the database role may not see refresh tokens, which are for workers' roles: ask there, or as operator"
+)
 _GRANT = oauth_grant.c
 _SHOWN = sa.select(
     connection.c.id,
@@ -117,7 +122,12 @@ class PostgresGrantViews:
             .where(_GRANT.refresh_envelope.is_not(None))
         )
         with self._database.begin() as transaction:
-            row = transaction.execute(wanted).one_or_none()
+            try:
+                row = transaction.execute(wanted).one_or_none()
+            except sa.exc.ProgrammingError as error:
+                if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+                    raise ConfigurationError([NOT_FOR_THE_WEB]) from None
+                raise
             if row is None:
                 return None
             _log(transaction, of, reason)

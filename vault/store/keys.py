@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -24,23 +25,29 @@ class PostgresKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def _one(self, statement: sa.Select[Any]) -> Any:
-        with self._database.begin() as transaction:
+    def _one(self, tenant: str, statement: sa.Select[Any]) -> Any:
+        with self._database.of(tenant).begin() as transaction:
             return transaction.execute(statement).one_or_none()
+
+    def _by_id(self, table: sa.Table, columns: Sequence[Any], key_id: UUID) -> Any:
+        """Read a key by its id, which whoever has found a row under it knows: whose it is, its row says."""
+        wanted = f"SELECT {', '.join(each.name for each in columns)} FROM {table.fullname}_by_id(%s)"
+        with self._database.begin() as transaction:
+            return transaction.exec_driver_sql(wanted, (key_id,)).one_or_none()
 
     def tenant_key(self, key_id: UUID) -> TenantKeyRecord | None:
         """See ``KeyStore.tenant_key``."""
-        return tenant_key_record(self._one(sa.select(tenant_key).where(tenant_key.c.id == key_id)))
+        return tenant_key_record(self._by_id(tenant_key, [*tenant_key.columns], key_id))
 
     def current_tenant_key(self, tenant: str) -> TenantKeyRecord | None:
         """See ``KeyStore.current_tenant_key``."""
         wanted = sa.select(tenant_key).where(tenant_key.c.tenant == tenant, tenant_key.c.state == CURRENT)
-        return tenant_key_record(self._one(wanted))
+        return tenant_key_record(self._one(tenant, wanted))
 
     def add_tenant_key(self, record: TenantKeyRecord) -> TenantKeyRecord:
         """See ``KeyStore.add_tenant_key``."""
         values = new_tenant_key_row(record)
-        with self._database.begin() as transaction:
+        with self._database.of(record.tenant).begin() as transaction:
             adding = insert(tenant_key).values(values).on_conflict_do_nothing().returning(tenant_key.c.id)
             if transaction.scalar(adding) is not None:  # an INSERT's rowcount is not kept by SQLAlchemy 2.1
                 detail = {"key_id": str(record.id), "kek_id": record.wrapped.kek_id}
@@ -52,26 +59,27 @@ class PostgresKeys:
 
     def data_key(self, key_id: UUID) -> DataKeyRecord | None:
         """See ``KeyStore.data_key``."""
-        row = self._one(sa.select(*DATA_KEY_COLUMNS).where(data_key.c.id == key_id))
+        row = self._by_id(data_key, DATA_KEY_COLUMNS, key_id)
         return row and DataKeyRecord(*row)
 
     def current_data_key(self, tenant: str, owner: str, provider: str, purpose: str) -> DataKeyRecord | None:
         """See ``KeyStore.current_data_key``."""
         key = data_key.c
         row = self._one(
+            tenant,
             sa.select(*DATA_KEY_COLUMNS).where(
                 key.tenant == tenant,
                 key.owner == owner,
                 key.provider == provider,
                 key.purpose == purpose,
                 key.state == CURRENT,
-            )
+            ),
         )
         return row and DataKeyRecord(*row)
 
     def add_data_key(self, record: DataKeyRecord) -> DataKeyRecord:
         """See ``KeyStore.add_data_key``."""
-        with self._database.begin() as transaction:
+        with self._database.of(record.tenant).begin() as transaction:
             adding = insert(data_key).values(record._asdict()).on_conflict_do_nothing().returning(data_key.c.id)
             if transaction.scalar(adding) is not None:
                 return record
@@ -83,7 +91,7 @@ class PostgresKeys:
 
     def tenant_kek(self, tenant: str) -> TenantKek | None:
         """See ``TenantKeks.tenant_kek``."""
-        return _brought(self._one(sa.select(tenant_kek).where(tenant_kek.c.tenant == tenant)))
+        return _brought(self._one(tenant, sa.select(tenant_kek).where(tenant_kek.c.tenant == tenant)))
 
     def tenant_keks(self) -> list[TenantKek]:
         """See ``TenantKeks.tenant_keks``."""

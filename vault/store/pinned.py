@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from vault.forks import in_children
-from vault.store.engine import Database
+from vault.store.engine import Database, act_for
 
 
 class PinnedConnection:
@@ -27,13 +27,21 @@ class PinnedConnection:
         self._turn = Lock()
 
     @contextmanager
-    def session(self) -> Iterator[psycopg.Connection[Any]]:
-        """Lend the connection. Raises ``StoreUnavailable``; after any error the next session gets a new one."""
+    def session(self, tenant: str | None = None) -> Iterator[psycopg.Connection[Any]]:
+        """Lend the connection, to one tenant in a transaction that acts for it.
+
+        Raises ``StoreUnavailable``; after any error the next session gets a new connection.
+        """
         with self._turn, self._database.translated():
             if self._connection is None:
                 self._connection = self._database.connect(options=self._options)
             try:
-                yield self._connection
+                if tenant is None:
+                    yield self._connection
+                else:
+                    with self._connection.transaction():
+                        act_for(tenant, self._connection)
+                        yield self._connection
             except BaseException:
                 self.close()
                 raise

@@ -19,7 +19,7 @@ _ALIVE = b"SELECT node FROM evergrant.worker_sign WHERE alive_until > now() ORDE
 _STUCK = b"""
 SELECT count(*), coalesce(max(now() - r.next_at) FILTER (WHERE r.lease_until <= now()), interval '0')
   FROM evergrant.credential_rotation r
- WHERE r.ended_at IS NULL
+ WHERE r.ended_at IS NULL AND evergrant.all_tenants()
    AND (r.attempt > %b OR (r.next_at <= now() - %b::interval AND r.lease_until <= now()))
 """
 

@@ -36,7 +36,8 @@ RECURSIVE clients(client) AS (
 
 def tallies(*, of_one: bool) -> str:
     """Return the statement that reads counters; those of all tenants together are kept beside those of each."""
-    whose, fresh = ("%(tenant)s", " WHERE f.tenant = %(tenant)s") if of_one else ("'*'", "")
+    whose = "%(tenant)s" if of_one else "'*' AND evergrant.all_tenants()"
+    fresh = " WHERE f.tenant = %(tenant)s" if of_one else ""
     return f"""
 SELECT t.what, t.provider, t.kind, t.state, sum(t.amount)::bigint
   FROM (SELECT a.what, a.provider, a.kind, a.state, a.amount FROM evergrant.tally a WHERE a.tenant = {whose}
@@ -60,23 +61,27 @@ SELECT count(*) FILTER (WHERE c.expires_at <= now()),
 
 
 def refreshes(*, of_one: bool) -> str:
-    """Return the statement that counts refreshes. Its walks are bounded, since a backlog may be everything there is."""
-    mine = "JOIN evergrant.oauth_grant g ON g.connection_id = w.connection_id AND g.tenant = %(tenant)s"
-    join = mine if of_one else ""
-    some = "SELECT s.connection_id FROM evergrant.schedule s WHERE"
+    """Return the statement that counts refreshes. Its walks are bounded, since a backlog may be everything there is.
+
+    Those of one tenant, the one that is acted for, are counted by a function of the owner's: a walk that were held to
+    the tenant's rows would go past everybody else's.
+    """
+    if of_one:
+        return "SELECT due, overdue, running, failing FROM evergrant.refresh_work(%(patience)s)"
+    some = "SELECT FROM evergrant.schedule s WHERE"
     return f"""
 WITH {_CLIENTS},
 due AS (
   SELECT w.next_at <= now() - %(patience)s::interval AND w.lease_until <= now() AS overdue
     FROM (SELECT d.* FROM clients c CROSS JOIN (VALUES (true), (false)) AS u(urgent)
            CROSS JOIN LATERAL (
-                 SELECT s.connection_id, s.next_at, s.lease_until FROM evergrant.schedule s
+                 SELECT s.next_at, s.lease_until FROM evergrant.schedule s
                   WHERE s.client = c.client AND s.urgent = u.urgent AND s.next_at <= now()
                   ORDER BY s.client, s.urgent, s.next_at LIMIT {MOST}) d
-           LIMIT {MOST}) w {join})
+           LIMIT {MOST}) w)
 SELECT count(*), count(*) FILTER (WHERE due.overdue),
-       (SELECT count(*) FROM ({some} s.attempt >= 1 AND s.lease_until > now() LIMIT {MOST}) w {join}),
-       (SELECT count(*) FROM ({some} s.failures > 0 AND s.next_at IS NOT NULL LIMIT {MOST}) w {join})
+       (SELECT count(*) FROM ({some} s.attempt >= 1 AND s.lease_until > now() LIMIT {MOST}) w),
+       (SELECT count(*) FROM ({some} s.failures > 0 AND s.next_at IS NOT NULL LIMIT {MOST}) w)
   FROM due
 """
 
@@ -111,7 +116,7 @@ class PostgresStatistics:
     def counted(self, tenant: str | None) -> Counted:
         """See ``StatisticsStore.counted``."""
         given = {"tenant": tenant, "patience": self._patience}
-        with self._pinned.session() as connection:
+        with self._pinned.session(tenant) as connection:
             cursor = connection.cursor(binary=True)
             counters, dates, due, rest = (
                 cursor.execute(statement(of_one=tenant is not None).encode(), given).fetchall()

@@ -22,6 +22,7 @@ from vault.limits.board import RedisBoard
 from vault.limits.bucket import SharedBucket
 from vault.limits.gate import ProviderGate
 from vault.migration.plan import Migration
+from vault.model import SYSTEM
 from vault.oauth.clients import ClientRegistry
 from vault.oauth.codeflow import RequestsCodeExchange
 from vault.oauth.endpoint import OAuthEndpoint
@@ -81,14 +82,12 @@ class Wiring:
         self.schema, self.rights = Schema(self.database), Rights(self.database)
         self.doorbell = CeleryDoorbell(settings.redis_url)
         files = FileProviders([Path(file) for file in settings.providers], settings.clients, settings.certificates)
-        self._connections = PostgresConnections(self.database)
-        self.keys, self._clients = KeyWiring(settings, self.database), PostgresClients(self.database)
+        self.keys, self._clients = KeyWiring(settings, self.database), PostgresClients(self.database.of(SYSTEM))
         self.credentials = CredentialWiring(settings, self.database, self.keys.keyring, self.access)
         identities = self.credentials.identities
         self._providers = ClientRegistry(
             files, self._clients, self.keys.keyring, identities, discovery(settings), monotonic
         )  # fmt: skip
-        self._tokens = PostgresTokens(self.database)
         self._upkeep = PostgresUpkeep(self.database)
         self._spool = FileSpool(settings.spool_path)
         self._store = PostgresRefreshStore(self.database, quarantine_wait=self._policy.quarantine_wait)
@@ -223,19 +222,29 @@ class Wiring:
     def access(self, tenant: str) -> Access:
         """Token reads of one tenant."""
         return Access(
-            tenant, self._tokens, self.keys.keyring, self._connections, self.doorbell, monotonic=monotonic,
-            sleep=time.sleep, deadline=timedelta(seconds=self._settings.get_deadline_s),
+            tenant, PostgresTokens(self.database.of(tenant)), self.keys.keyring, self._connections(tenant),
+            self.doorbell, monotonic=monotonic, sleep=time.sleep,
+            deadline=timedelta(seconds=self._settings.get_deadline_s),
             refresh_here=self._refresh_here if self._settings.inline_refresh else None,
         )  # fmt: skip
 
+    def _connections(self, tenant: str) -> PostgresConnections:
+        return PostgresConnections(self.database.of(tenant))
+
+    @cached_property
+    def _may_refresh(self) -> bool:
+        self.rights.check_refreshing()
+        return True
+
     def _refresh_here(self, connection_id: uuid.UUID) -> None:
-        with self._one_at_a_time:
-            self.refreshing.one(connection_id)
+        if self._may_refresh:
+            with self._one_at_a_time:
+                self.refreshing.one(connection_id)
 
     def connecting(self, tenant: str) -> Connecting:
         """Connect flows of one tenant."""
         return Connecting(
-            tenant, self._connections, self._providers, self._exchange, self.keys.keyring,
+            tenant, self._connections(tenant), self._providers, self._exchange, self.keys.keyring,
             Sealer(self.keys.keyring, self._policy), self.doorbell, self._policy,
             redirect_uri=self._settings.redirect_uri, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
             monotonic=monotonic,
@@ -257,7 +266,7 @@ class Wiring:
     def handing_over(self, tenant: str) -> HandingOver:
         """Grants that apps of one tenant got elsewhere."""
         return HandingOver(
-            tenant, self._connections, self._providers, Sealer(self.keys.keyring, self._policy), self._policy,
+            tenant, self._connections(tenant), self._providers, Sealer(self.keys.keyring, self._policy), self._policy,
             new_id=uuid.uuid4, now=self.credentials.now,
         )  # fmt: skip
 

@@ -46,20 +46,27 @@ class CredentialWiring:
         self, settings: Settings, database: Database, keyring: Keyring, access: Callable[[str], Access]
     ) -> None:
         self._settings, self._database, self._keyring, self._access = settings, database, keyring, access
-        self._store = PostgresCredentials(database)
-        self._values = Values(self._store, keyring, read_rules([Path(file) for file in settings.policies]))
+        self._rules = read_rules([Path(file) for file in settings.policies])
+        self._store, self._values = self._of(database)
         self._recipes = read_recipes([Path(file) for file in settings.registrars], settings.insecure_hosts)
         self.now = self._store.now
-        self.identities = Identities(settings.tenant, self._values)
+        self.identities = Identities(settings.tenant, self._of(database.of(settings.tenant))[1])
+
+    def _of(self, database: Database) -> tuple[PostgresCredentials, Values]:
+        """Credentials in a database, perhaps that of one tenant."""
+        store = PostgresCredentials(database)
+        return store, Values(store, self._keyring, self._rules)
 
     def keeping(self, tenant: str) -> Keeping:
         """Credentials of one tenant that are no grant's."""
-        return Keeping(tenant, self._store, self._values, new_id=uuid.uuid4)
+        store, values = self._of(self._database.of(tenant))
+        return Keeping(tenant, store, values, new_id=uuid.uuid4)
 
     def catalog(self, tenant: str, providers: Providers) -> Catalog:
         """Credentials of one tenant, of all kinds."""
-        views = PostgresGrantViews(self._database)
-        return Catalog(tenant, self._store, views, self._values, self._keyring, providers)
+        database = self._database.of(tenant)
+        store, values = self._of(database)
+        return Catalog(tenant, store, PostgresGrantViews(database), values, self._keyring, providers)
 
     @cached_property
     def endpoints(self) -> Endpoints:
@@ -79,11 +86,23 @@ class CredentialWiring:
 
     @cached_property
     def rotating(self) -> Rotating:
-        """Rotating credentials."""
+        """Rotating credentials, of all tenants."""
+        return self._rotating(self._database)
+
+    def rotating_of(self, tenant: str) -> Rotating:
+        """Rotating credentials of one tenant."""
+        return self._rotating(self._database.of(tenant))
+
+    def _rotating(self, database: Database) -> Rotating:
+        store, values = self._of(database)
         return Rotating(
-            self._store, PostgresRotations(self._database), self._values, Rotators(self._registrars()),
+            store, PostgresRotations(database), values, self._rotators,
             new_id=uuid.uuid4, share=random.random, monotonic=monotonic,
         )  # fmt: skip
+
+    @cached_property
+    def _rotators(self) -> Rotators:
+        return Rotators(self._registrars())
 
     def _registrars(self) -> dict[str, Rotator]:
         settings = self._settings

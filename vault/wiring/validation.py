@@ -39,7 +39,7 @@ class ValidationWiring:
 
     def __init__(self, settings: Settings, database: Database, keyring: Keyring, providers: Providers) -> None:
         self._settings, self._keyring, self._providers = settings, keyring, providers
-        self.store = PostgresSessions(database)
+        self._database, self.store = database, PostgresSessions(database)
         self.counts = ValidationCounts(self.store, monotonic, _apart)
         self._rules = read_method_rules([Path(file) for file in settings.scope_rules])
         self._remembered = Remembered(
@@ -65,7 +65,7 @@ class ValidationWiring:
     def sessions(self, tenant: str) -> Sessions:
         """Sessions of one tenant."""
         return Sessions(
-            tenant, self.store, self._keyring, self._hashing, self._remembered,
+            tenant, PostgresSessions(self._database.of(tenant)), self._keyring, self._hashing, self._remembered,
             life=timedelta(seconds=self._settings.session_life_s), per_device=self._settings.session_per_device,
             new_id=uuid.uuid4, random=secrets.token_bytes,
         )  # fmt: skip

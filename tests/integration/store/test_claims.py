@@ -15,6 +15,7 @@ from vault.claims import Claim, Kept
 from vault.model import Status
 from vault.policy import RefreshPolicy, give_back
 from vault.store.refreshing import PostgresRefreshStore
+from vault.store.rights import Rights
 
 ZERO = timedelta(0)
 SECOND = timedelta(seconds=1)
@@ -149,14 +150,12 @@ def _claims_wait_at_their_first_row(rows: Rows) -> Iterator[Callable[[], object]
     """
     role = f"waiting_{uuid4().hex[:8]}"
     rows.sql(f"CREATE ROLE {role}")
-    rows.sql(f"GRANT USAGE ON SCHEMA evergrant TO {role}")
-    rows.sql(f"GRANT ALL ON ALL TABLES IN SCHEMA evergrant TO {role}")
+    Rights(rows.database).grant(role, "worker")
     rows.sql(
         "CREATE FUNCTION evergrant.wait() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
         " PERFORM pg_advisory_lock_shared(42); PERFORM pg_advisory_unlock_shared(42); RETURN true; END $$"
     )
-    rows.sql(f"CREATE POLICY waiting ON evergrant.schedule TO {role} USING (evergrant.wait())")
-    rows.sql("ALTER TABLE evergrant.schedule ENABLE ROW LEVEL SECURITY")
+    rows.sql(f"CREATE POLICY waiting ON evergrant.schedule AS RESTRICTIVE TO {role} USING (evergrant.wait())")
     [database] = rows.sql("SELECT current_database() AS name")
     rows.sql(f"ALTER DATABASE {database['name']} SET role = {role}")
     rows.sql("SELECT pg_advisory_lock(42)")
