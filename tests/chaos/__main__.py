@@ -12,6 +12,7 @@ from rich.table import Table
 from tests.chaos import outbox
 from tests.chaos import plan as plans
 from tests.chaos.campaign import Report, run
+from tests.outages import campaign as outages
 from tests.rotation import campaign as rotations
 from tests.rotation import plan as rotation_plans
 from tests.rotation.display import show as show_rotation
@@ -36,13 +37,14 @@ WEBHOOKS: dict[str, Callable[[], webhook_plans.Plan]] = {
 }
 EVENTS: dict[str, Callable[[], outbox.Plan]] = {"events": outbox.long, "short-events": outbox.short}
 TENANTS: dict[str, Callable[[], tenants.Plan]] = {"tenants": tenants.long, "short-tenants": tenants.short}
-DEFAULT = ("grace", "strict", "postgres", "rotation", "webhooks", "events", "tenants")
+OUTAGES = {**outages.LONG, **outages.SHORT}
+DEFAULT = ("grace", "strict", "postgres", "rotation", "webhooks", "events", "tenants", *outages.LONG)
 
 
 def main() -> int:
     """Run the campaigns that were named."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    known = [*CAMPAIGNS, *ROTATIONS, *WEBHOOKS, *EVENTS, *TENANTS]
+    known = [*CAMPAIGNS, *ROTATIONS, *WEBHOOKS, *EVENTS, *TENANTS, *OUTAGES]
     parser.add_argument("names", nargs="*", choices=[*known, []], help=f"default: {' '.join(DEFAULT)}")
     names = parser.parse_args().names or DEFAULT
     console = Console(stderr=True)
@@ -64,6 +66,10 @@ def main() -> int:
             events = outbox.run(EVENTS[name](), say)
             outbox.show(Console(), events)
             passed = passed and events.passed
+        elif name in OUTAGES:
+            day = outages.run(name, say)
+            outages.show(Console(), day)
+            passed = passed and day.passed
         elif name in TENANTS:
             asked = tenants.run(TENANTS[name](), say)
             tenants.show(Console(), asked)

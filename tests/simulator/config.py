@@ -99,6 +99,7 @@ class ProviderConfig:
         faults: rules in the order in which they are tried.
         answer: the dress of token answers.
         dialect: what it wants of requests.
+        rate_limit: token requests in any second; the next is answered 429. 0: as many as come.
         undescribed: it says nothing of itself where others look for that.
     """
 
@@ -122,6 +123,7 @@ class ProviderConfig:
     answer: AnswerShape = field(default_factory=AnswerShape)
     dialect: Dialect = field(default_factory=Dialect)
     undescribed: bool = False
+    rate_limit: int = 0
 
     def secrets_of(self, client_id: str) -> list[str]:
         """The secrets that show a client; none when it is not known."""

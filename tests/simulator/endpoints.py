@@ -68,6 +68,9 @@ def _registered(redirect_uri: str, allowed: list[str]) -> bool:
 
 def token(call: Call) -> Honest:
     """The token endpoint: authorization_code, refresh_token, client_credentials (RFC 6749), and others' ways."""
+    if call.provider.config.rate_limit and not call.provider.admits(call.now):
+        call.provider.journal.event("throttled", provider=call.provider.name, request=call.number)
+        return Honest(write_answer(429, b'{"error":"rate_limited"}', JSON, b"Retry-After: 1\r\n"))
     if call.provider.config.dialect != STANDARD:
         trouble = dialects.understand(call.provider.config.dialect, call.head, call.body, call.form)
         if trouble:

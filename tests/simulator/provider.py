@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,6 +47,8 @@ class Provider:
         self.codes: dict[str, Code] = {}
         self.hooks: Any = None
         """Registrations of webhooks (`hooks.Hooks`), given by the application."""
+        self.arrivals: deque[float] = deque()
+        """Of token requests in the last second, where their number is limited."""
         self.signed_requests: dict[str, Any] = {}
         self.signed_tokens: dict[str, tuple[str, str]] = {}
         """Of OAuth 1.0a (`signed`); they are forgotten with the process."""
@@ -74,6 +76,15 @@ class Provider:
         self.plan = FaultPlan(config.faults, self.dice.getrandbits(64))
         self.calm = not config.faults and config.outage == "off" and not config.latency and not config.jitter
         self.journal.event("configured", provider=self.name, config=config.to_dict())
+
+    def admits(self, at: float) -> bool:
+        """Whether the number of token requests in the last second allows another."""
+        while self.arrivals and at - self.arrivals[0] >= 1.0:
+            self.arrivals.popleft()
+        if len(self.arrivals) >= self.config.rate_limit:
+            return False
+        self.arrivals.append(at)
+        return True
 
     def add_faults(self, faults: list[Fault]) -> None:
         """Append rules to those in force."""

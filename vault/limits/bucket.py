@@ -8,9 +8,11 @@ from typing import Final, Protocol
 
 from vault.limits.board import Board
 
-SLICE_S: Final = 0.1
+SLICE_S: Final = 0.05
 """So much of a rate is taken out of the shared bucket at a time: as much as may be sent in one burst."""
-KEPT_S: Final = 2.0
+SHARE: Final = 1 - SLICE_S
+"""Of a rate that the bucket fills with: with a burst before it, no second has more in it than the rate."""
+KEPT_S: Final = 0.25
 """What was taken out and not used for so long is not used any more."""
 ASK_EVERY_S: Final = 0.02
 """How often an empty bucket is asked."""
@@ -74,7 +76,7 @@ class SharedBucket:
         if now < self._ask_at.get(name, 0.0):
             return 0
         slice_ = max(1, ceil(rate * SLICE_S))
-        granted = self._board.withdraw(name, rate, slice_)
+        granted = self._board.withdraw(name, rate * SHARE, slice_)
         if granted is None:
             self._held.pop(name, None)
             return min(slice_, self._alone.tokens(name, rate))
