@@ -185,7 +185,8 @@ def recovery(at: Scene, plan: Plan, say: Say) -> Report:
         "connections overdue": len(ours), "requests a second that it takes": plan.rate, "processes": plan.workers,
         "refreshed": answered, "answered 429": throttled, "share of 429": f"{share:.2%}",
         "seconds": round(seconds), "refreshed a second": round(answered / seconds, 1),
-        "places out of order, median": statistics.median(order), "… of 98 in a hundred, at most": order[len(order) * 98 // 100],
+        "places out of order, median": statistics.median(order),
+        "… of 98 in a hundred, at most": order[len(order) * 98 // 100],
         "… of those that were answered 429 as well, at most": order[-1],
     }  # fmt: skip
     return _verdict(
