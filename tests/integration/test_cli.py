@@ -192,6 +192,8 @@ NEEDS_A_KMS = [
     ("keyring", "backup", "{home}/backup.json"),
 ]
 NEEDS_NOTHING = [("metrics",)]
+NEEDS_NO_SERVER = [("providers", "list"), ("providers", "show", "spotify"), ("providers", "check")]
+NEEDS_AN_ISSUER = [("providers", "discover", "https://issuer.invalid")]
 AFTER_REWRAPPING = [("rewrap",), ("keyring", "remove", "primary", "--yes")]
 GOES_ON = [("serve",)]
 COMMAND_LINES = [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING, *NEEDS_NOTHING]
@@ -201,13 +203,31 @@ def _filled(words: tuple[str, ...], home: Path) -> list[str]:
     return [word.replace("{home}", str(home)) for word in words]
 
 
-GROUPS = ("api-key", "audit", "client", "credential", "db", "endpoint", "event", "kek", "keyring", "session")
+GROUPS = (
+    *("api-key", "audit", "client", "credential", "db", "endpoint", "event", "kek", "keyring", "providers", "session"),
+)
+EVERY = [*COMMAND_LINES, *GOES_ON, *NEEDS_NO_SERVER, *NEEDS_AN_ISSUER]
 
 
 def test_every_command_is_tried_below() -> None:
     for command in COMMANDS:
         is_group = not command or (len(command) == 1 and command[0] in GROUPS)
-        assert is_group or any(words[: len(command)] == command for words in [*COMMAND_LINES, *GOES_ON]), command
+        assert is_group or any(words[: len(command)] == command for words in EVERY), command
+
+
+@pytest.mark.parametrize("words", NEEDS_NO_SERVER, ids=" ".join)
+def test_the_registry_is_there_without_any_setting(words: tuple[str, ...]) -> None:
+    said, document = _runner({})(*words), _runner({})("--json", *words)
+    assert (said.exit_code, document.exit_code, said.stderr) == (0, 0, "")
+    assert said.stdout
+    assert json.loads(document.stdout)
+
+
+def test_an_issuer_that_is_not_there_is_one_line() -> None:
+    result = _runner({})(*NEEDS_AN_ISSUER[0])
+    assert result.exit_code == EXIT_FAILED
+    assert "does not tell its addresses" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("words", [*NEEDS_SETTINGS, *NEEDS_A_KMS, *AFTER_REWRAPPING, *GOES_ON], ids=" ".join)

@@ -83,11 +83,11 @@ def test_importing_with_everything_it_needs_reaches_out_to_nobody() -> None:
     assert not [event for event in found["seen"] if event.startswith(reaching)]
 
 
-def test_importing_costs_under_200_ms_beyond_what_others_cost(third_parties: list[str]) -> None:
+def test_importing_costs_under_a_quarter_of_a_second_beyond_what_others_cost(third_parties: list[str]) -> None:
     """In processor time of a machine on which the others cost what they cost on a calm one: this one may be busy."""
     runs = [watched(third_parties) for _ in range(3)]
     calm = [run["seconds"] * THEIRS_WHEN_CALM / run["theirs"] for run in runs]
-    assert min(calm) < 0.200, runs
+    assert min(calm) < 0.250, runs
 
 
 @pytest.mark.parametrize("heavy", ["celery", "kombu", "alembic", "flower", "boto3", "azure", "hvac"])

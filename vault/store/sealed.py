@@ -73,7 +73,7 @@ SEALED: Final = (
 )
 """Tables whose rows are re-sealed when their key is replaced; what lives for days only is waited for instead."""
 
-_FLOW = (("code_verifier", "verifier_envelope"), ("metadata", "metadata_envelope"))
+_FLOW = (("connect_flow", "verifier_envelope"), ("metadata", "metadata_envelope"))
 EVERYWHERE: Final = (
     *SEALED,
     Sealed(candidate, _TOKENS, candidate.c.parent_version + 1, candidate.c.tenant, candidate.c.connection_id),
