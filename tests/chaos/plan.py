@@ -55,7 +55,7 @@ def short(rotation: dict[str, Any]) -> Plan:
     """A campaign for every test run."""
     acts = {**EVERYTHING, "postgres_crash": 0.5}
     return Plan(
-        f"short {rotation['mode']}", rotation, connections=60, refreshes=250, kills=15, longest=45.0, token_life=8.0,
+        f"short {rotation['mode']}", rotation, connections=60, refreshes=180, kills=12, longest=30.0, token_life=8.0,
         acts=acts, deadly_point=0.004,
     )  # fmt: skip
 
