@@ -17,23 +17,22 @@ PROVIDERS = dict(each.split("=", 1) for each in os.environ["APP_PROVIDERS"].spli
 """What can be connected, and where each provider says who somebody is: ``spotify=https://api.spotify.com/v1/me``."""
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>Accounts</title>
-{% macro button(word, action, field="", value="") %}
-<form method="post" action="{{ action }}" style="display: inline">
-  <input type="hidden" name="csrf" value="{{ session.csrf }}">
-  {% if field %}<input name="{{ field }}" value="{{ value }}" {{ "hidden" if value else "required" }}>{% endif %}
-  <button>{{ word }}</button>
-</form>
-{% endmacro %}
 <h1><a href="{{ url_for('home') }}">Accounts</a></h1>
 <pre>{{ said }}</pre>
+<form method="post"><input type="hidden" name="csrf" value="{{ session.csrf }}">
 {% for each in connections %}
-<p><a href="{{ url_for('account', connection_id=each.id) }}">{{ each.account or each.provider }}</a> {{ each.status }}
-  {{ button("Reconnect", url_for("connect", provider=each.provider), "reconnect", each.id) }}
-  {{ button("Disconnect", url_for("disconnect", connection_id=each.id)) }}</p>
+  <p><a href="{{ url_for('account', connection_id=each.id) }}">{{ each.account or each.provider }}</a> {{ each.status }}
+  <button formaction="{{ url_for('connect', provider=each.provider) }}" name="reconnect" value="{{ each.id }}">
+    Reconnect</button>
+  <button formaction="{{ url_for('disconnect', connection_id=each.id) }}">Disconnect</button></p>
 {% endfor %}
 {% if session.user %}
-{% for each in providers %}{{ button("Connect " + each, url_for("connect", provider=each)) }}{% endfor %}
-{% else %}{{ button("Sign in", url_for("login"), "name") }}{% endif %}
+  {% for each in providers %}<button formaction="{{ url_for('connect', provider=each) }}">Connect {{ each }}</button>
+  {% endfor %}
+{% else %}
+  <input name="name" required><button formaction="{{ url_for('login') }}">Sign in</button>
+{% endif %}
+</form>
 """
 
 app = Flask(__name__)
