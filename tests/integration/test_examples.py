@@ -7,9 +7,7 @@ import re
 import shlex
 import socket
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -182,24 +180,6 @@ def site(running: Site) -> Iterator[Site]:
     assert "Traceback" not in running.log
 
 
-@contextmanager
-def working(house: House) -> Iterator[None]:
-    """Have a worker refresh what is due."""
-    over = threading.Event()
-
-    def work() -> None:
-        while not over.wait(0.02):
-            house.worker.refresh_scan(timedelta(seconds=0.1))
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        yield
-    finally:
-        over.set()
-        worker.join()
-
-
 def test_an_account_is_connected_used_refreshed_lost_connected_again_and_left(site: Site) -> None:
     house, olga = site.house, site.someone().connected()
     home = olga.browser.visit("/")
@@ -215,8 +195,9 @@ def test_an_account_is_connected_used_refreshed_lost_connected_again_and_left(si
     assert olga.browser.visit(olga.account).text == first.text
 
     house.simulator.kill_account(house.far_side, account)
-    with working(house):
-        lost = olga.browser.visit(olga.account)
+    house.pass_time(timedelta(hours=1))
+    house.worker.refresh_scan()
+    lost = olga.browser.visit(olga.account)
     assert (lost.status, "acme wants you to connect again (invalid_grant)" in lost.text) == (409, True)
     back = olga.browser.press(lost, "Reconnect")
     assert (back.status, back.url) == (200, site.base + olga.account)
