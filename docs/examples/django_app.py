@@ -131,7 +131,7 @@ def account(request: HttpRequest, connection_id: str) -> HttpResponse:
         said = f"{connection.provider} wants you to connect again ({gone.reason})."
         return page(request, said, connection, status=409)
     except requests.RequestException:
-        said = f"{connection.provider} does not answer as it should: try again later."
+        said = f"{connection.provider} did not answer as it should: try again, or connect again."
         return page(request, said, connection, status=502)
     return page(request, answer.text, connection)
 

@@ -111,7 +111,7 @@ def account(connection_id: str) -> ResponseReturnValue:
     except ReconnectRequired as gone:
         return page(f"{connection.provider} wants you to connect again ({gone.reason}).", connection), 409
     except requests.RequestException:
-        return page(f"{connection.provider} does not answer as it should: try again later.", connection), 502
+        return page(f"{connection.provider} did not answer as it should: try again, or connect again.", connection), 502
     return page(answer.text, connection)
 
 

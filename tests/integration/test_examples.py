@@ -7,9 +7,10 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any, Self
@@ -22,6 +23,7 @@ from tests.integration.house import House
 from tests.integration.waiting import until
 from tests.simulator import SimulatorProcess
 from tests.simulator.client import follow
+from tests.support.receiver import Receiver, status
 from vault import Status
 from vault.testing._process import Keeper
 
@@ -31,6 +33,7 @@ STARTED = dict(re.findall(r"^(?=.*docs/examples)(flask|python|uvicorn) (.*)$", P
 """How the page says that each is started."""
 FRAMEWORKS = {"flask": "flask", "django": "python", "fastapi": "uvicorn"}
 GET_DEADLINE_S = 0.3
+ME = "/v1/me"
 
 
 class Page(HTMLParser):
@@ -96,10 +99,10 @@ class Browser(requests.Session):
 class Site:
     """An example that runs."""
 
-    def __init__(self, house: House, framework: str, home: Path) -> None:
+    def __init__(self, house: House, api: Receiver, framework: str, home: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        self.house, self.base = house, f"http://127.0.0.1:{port}"
+        self.house, self.api, self.base = house, api, f"http://127.0.0.1:{port}"
         self._keeper = Keeper(home, stop=((SIGTERM, 5.0),))
         program = FRAMEWORKS[framework]
         said = STARTED[program].replace("docs/examples", str(CHECKOUT / "docs/examples")).replace("5000", str(port))
@@ -108,7 +111,7 @@ class Site:
             "VAULT_REDIRECT_URI": f"{self.base}/callback",
             "VAULT_GET_DEADLINE_S": str(GET_DEADLINE_S),
             "APP_SECRET": "only for tests",
-            "APP_PROVIDERS": f"acme={house.simulator.uri(house.far_side, 'api')}",
+            "APP_PROVIDERS": f"acme={api.url(ME)}",
         }
         place = str(Path(sys.executable).with_name(program))
         self._keeper.start([place, *shlex.split(said)], {**inherited, **house.environment, **mine})
@@ -166,16 +169,29 @@ def house(
     built.close()
 
 
+def asked(house: House) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Answer as the provider does."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        shown = {"Authorization": handler.headers["Authorization"]}
+        said = requests.get(house.simulator.uri(house.far_side, "api"), headers=shown, timeout=20)
+        status(said.status_code, said.content)(handler)
+
+    return answer
+
+
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def running(house: House, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(house, request.param, tmp_path_factory.mktemp(request.param))
-    yield site
-    site.close()
+    with Receiver() as api:
+        site = Site(house, api, request.param, tmp_path_factory.mktemp(request.param))
+        yield site
+        site.close()
 
 
 @pytest.fixture
 def site(running: Site) -> Iterator[Site]:
-    """One that has not stumbled when the test is over."""
+    """One that has not stumbled when the test is over. The provider's API says who has the token."""
+    running.api.answers[ME] = asked(running.house)
     yield running
     assert "Traceback" not in running.log
 
@@ -249,6 +265,22 @@ def test_who_declines_has_connected_nothing_and_is_told_so(site: Site) -> None:
     assert (page.status, "Nothing was connected (denied)" in page.text) == (400, True)
     assert "Connect acme" in page.buttons
     assert olga.connections == []
+
+
+@pytest.mark.parametrize("trouble", [status(403, b"no"), status(500)], ids=["403", "500"])
+def test_an_api_that_does_not_serve_is_told_of(site: Site, trouble: Callable[[BaseHTTPRequestHandler], None]) -> None:
+    olga = site.someone().connected()
+    site.api.answers[ME] = trouble
+    page = olga.browser.visit(olga.account)
+    assert (page.status, "acme did not answer as it should" in page.text) == (502, True)
+    assert "Reconnect" in page.buttons
+
+
+def test_what_an_api_says_is_text_and_no_markup(site: Site) -> None:
+    olga = site.someone().connected()
+    site.api.answers[ME] = status(200, b"<button formaction=/>Win</button>")
+    page = olga.browser.visit(olga.account)
+    assert ("Win" in page.text, "Win" in page.buttons) == (True, False)
 
 
 def test_a_strangers_account_is_as_good_as_none(site: Site) -> None:
