@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -329,3 +330,21 @@ def test_the_sessions_cookie_is_out_of_the_reach_of_scripts_and_of_other_sites_f
     assert "httponly" in held
     assert str(held["samesite"]).lower() == "lax"
     assert answer.status_code == 403
+
+
+TLS = """
+import sys
+sys.path.insert(0, "docs/examples")
+import django_app, fastapi_app, flask_app
+[sessions] = fastapi_app.app.user_middleware
+print(sessions.kwargs["https_only"], flask_app.app.config["SESSION_COOKIE_SECURE"])
+print(django_app.settings.SESSION_COOKIE_SECURE, django_app.settings.CSRF_COOKIE_SECURE)
+"""
+
+
+def test_cookies_are_for_tls_where_the_site_has_it(house: House) -> None:
+    site = {"VAULT_REDIRECT_URI": "https://app.example/callback", "APP_SECRET": "x", "APP_PROVIDERS": ""}
+    environment = {**os.environ, **house.environment, **site}
+    words = [sys.executable, "-c", TLS]
+    done = subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["True"] * 4, done.stderr
