@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -236,3 +237,25 @@ def test_with_a_real_vault_a_worker_brings_the_new_token(house: House, api: Rece
         worker.join()
     assert house.vault.get(each).access_token != first.access_token
     assert len(api.received) == 2
+
+
+def test_a_token_that_is_refused_because_its_grant_is_dead_says_so_soon(house: House, api: Receiver) -> None:
+    each = house.connect()
+    api.answers["/v1/me"] = status(401)
+    house.simulator.kill_account(house.far_side, house.account(each))
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.05):
+            house.worker.refresh_scan(timedelta(seconds=0.2))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    began = time.monotonic()
+    try:
+        with house.vault.session(each, api.url("/v1")) as session, pytest.raises(ReconnectRequired):
+            session.get("me")
+    finally:
+        over.set()
+        worker.join()
+    assert time.monotonic() - began < 8

@@ -130,9 +130,9 @@ class ProviderSession(requests.Session):
 
     def _another(self, refused: Token) -> Token | None:
         """Have the token refreshed that was refused; None: there is no other in time."""
-        self._tokens.report_rejected(self._connection_id)
         until, pause = time.monotonic() + NEW_TOKEN_S, 0.05
         while True:
+            self._tokens.report_rejected(self._connection_id)  # each time: the grant may turn out to be dead meanwhile
             token = self._tokens.get(self._connection_id)
             if token.access_token != refused.access_token:
                 return token

@@ -108,7 +108,7 @@ class Connecting:
         redirect = redirect_uri or self._redirect_uri
         if redirect is None:
             raise ConfigurationError(["VAULT_REDIRECT_URI is not set and begin() was not given a redirect_uri"])
-        if return_to is not None and (not return_to.startswith("/") or return_to.startswith(("//", "/\\"))):
+        if return_to is not None and not _is_a_path_here(return_to):
             raise ConnectRefused("return_to", "it must be a path on this site, beginning with one slash")
         before = None if reconnect is None else self._reconnecting(reconnect, owner, provider_name)
         if labels is None:
@@ -348,6 +348,11 @@ class Connecting:
         return self._store.connections(
             self._tenant, owner=owner, provider=provider, status=status, after=after, limit=limit
         )
+
+
+def _is_a_path_here(where: str) -> bool:
+    """Whether a browser stays on this site: it drops tabs and line ends before it reads an address (WHATWG URL)."""
+    return where.startswith("/") and not where.startswith(("//", "/\\")) and where.isprintable()
 
 
 def _client(provider: Provider) -> Client:

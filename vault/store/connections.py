@@ -240,9 +240,20 @@ class PostgresConnections:
             )
             .values(status=Status.NEEDS_RECONNECT, reason=REJECTED, expires_at=_now)  # what is refused is over
         )
+        over = (  # of a grant that is dead no other token comes: from now on get() says so
+            oauth_grant.update()
+            .where(
+                oauth_grant.c.connection_id == connection_id,
+                oauth_grant.c.tenant == tenant,
+                oauth_grant.c.status == Status.NEEDS_RECONNECT,
+                oauth_grant.c.expires_at > _now,
+            )
+            .values(expires_at=_now)
+        )
         with self._database.begin() as transaction:
             transaction.execute(lock)
             if not transaction.execute(mark).rowcount:
+                transaction.execute(over)
                 return False
             unscheduled = {"next_at": None, "urgent": False, "epoch": schedule.c.epoch + 1}
             transaction.execute(schedule.update().where(schedule.c.connection_id == connection_id).values(unscheduled))

@@ -149,7 +149,9 @@ def test_a_state_of_another_provider_is_refused_and_kept(front: Front) -> None:
     assert client.post("/acme/callback", json=came).status_code == 200
 
 
-@pytest.mark.parametrize("where", ["//evil.example", "/\\evil.example", "https://evil.example", "settings"])
+@pytest.mark.parametrize(
+    "where", ["//evil.example", "/\\evil.example", "https://evil.example", "settings", "/\t/evil.example"]
+)
 def test_return_to_leads_nowhere_else(front: Front, where: str) -> None:
     client = front.client()
     said = problem(client.get("/acme/auth", params={**OWNER, "return_to": where}), 400, "connect_refused")
