@@ -154,8 +154,10 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         Args:
             provider: A name of the registry.
             owner: Your id for the person or account that owns the grant.
-            redirect_uri: Where the provider sends them back to; default ``VAULT_REDIRECT_URI``.
-            return_to: A path on your site to go to afterwards; handed back by ``complete()``.
+            redirect_uri: Where the provider sends them back to; default ``VAULT_REDIRECT_URI``. Where that is set, it
+                must be that one or one of ``VAULT_REDIRECT_URIS``.
+            return_to: A path on your site, or an address below one of ``VAULT_RETURN_TO``, to go to afterwards; handed
+                back by ``complete()``.
             scopes: What to ask for; default: the provider's in the registry.
             browser: A value bound to their browser, such as a session id; ``complete()`` must then bring the same.
             labels: Words of your own to keep with the connection, to be seen by whoever may list connections;
@@ -190,6 +192,8 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         error: str | None = None,
         issuer: str | None = None,
         parameters: Mapping[str, str] | None = None,
+        provider: str | None = None,
+        other_account: bool = False,
     ) -> Connection:
         """End a flow with what the provider's redirect carried; a state is good for one call.
 
@@ -200,14 +204,22 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             error: Its ``error``, if the owner declined.
             issuer: Its ``iss``, if there is one (RFC 9207).
             parameters: All of its parameters: some providers say in others what is worth keeping, or is needed.
+            provider: Whose redirect it is, where each provider has a callback of its own; another's flow is refused.
+            other_account: Whether a reconnect may turn the connection into that of another account.
 
         Raises:
-            ConnectRefused: ``reason`` is one of ``unknown_state``, ``other_browser``, ``denied``, ``other_issuer``,
-                ``exchange_refused``, ``provider_unreachable``, ``insecure``, ``busy``, ``other_client``,
-                ``variables``, ``other_token``.
+            ConnectRefused: ``reason`` is a word of the table in docs/connect.md.
+            UnknownProvider, ConfigurationError, UnknownConnection, KeyUnavailable, StoreUnavailable
         """
         return self._connecting.complete(
-            state=state, code=code, browser=browser, error=error, issuer=issuer, parameters=parameters or {}
+            state=state,
+            code=code,
+            browser=browser,
+            error=error,
+            issuer=issuer,
+            parameters=parameters or {},
+            provider_name=provider,
+            other_account=other_account,
         )
 
     def connection(self, connection_id: UUID | str) -> Connection:

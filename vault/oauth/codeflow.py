@@ -29,10 +29,11 @@ from vault.model import Answer, Token
 from vault.oauth import answers
 from vault.oauth.assertions import BadKey
 from vault.oauth.authentication import Authentication, Shown
+from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.oauth1 import OnceHeard, SignedFlow, signature
 from vault.oauth.transport import MAX_BODY
 from vault.oauth.writing import written
-from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, Started
+from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, Started, TokenRequest
 from vault.provider import Client, Provider, Strategy
 from vault.secret import Secret
 
@@ -66,7 +67,7 @@ class RequestsCodeExchange:
     def __init__(self, egress: Egress, clock: Callable[[], datetime]) -> None:
         self._egress, self._http = egress, Http(egress, DEADLINE, MAX_BODY)
         self._clock, self._authentication = clock, Authentication(clock)
-        self._signed = SignedFlow(self._http)
+        self._signed, self._endpoint = SignedFlow(self._http), OAuthEndpoint(clock)
         if egress.insecure_hosts:
             # oauthlib knows only this switch for plain HTTP; which hosts may have it is checked in _checked.
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
@@ -119,6 +120,15 @@ class RequestsCodeExchange:
             long, scopes=long.scopes or short.scopes, account=long.account or short.account,
             extra={**short.extra, **long.extra},
         )  # fmt: skip
+
+    def revoke(self, provider: Provider, token: Secret) -> str:
+        """See ``CodeExchange.revoke``."""
+        request = self._endpoint.revoke_request(provider, token, None, DEADLINE)
+        if not isinstance(request, TokenRequest):
+            return "no_request"
+        sent = Sent(request.method, request.uri, request.headers, request.body, request.identity)
+        heard = self._http.send(sent)
+        return "revoked" if heard.status in (200, 204) else heard.failure or f"http_{heard.status}"
 
     def signature(self, provider: Provider, token: Token) -> requests.auth.AuthBase:
         """See ``CodeExchange.signature``."""

@@ -246,7 +246,8 @@ class Wiring:
         return Connecting(
             tenant, self._connections(tenant), self._providers, self._exchange, self.keys.keyring,
             Sealer(self.keys.keyring, self._policy), self.doorbell, self._policy,
-            redirect_uri=self._settings.redirect_uri, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
+            redirect_uri=self._settings.redirect_uri, redirect_uris=self._settings.redirect_uris,
+            return_to=self._settings.return_to, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
             monotonic=monotonic,
         )  # fmt: skip
 
