@@ -33,16 +33,13 @@ class Returned(NamedTuple):
     issuer: str | None
 
 
-def returned(
-    code: str | None, error: str | None, issuer: str | None, state: str, parameters: Mapping[str, str]
-) -> Returned:
+def returned(code: str | None, error: str | None, issuer: str | None, parameters: Mapping[str, str]) -> Returned:
     """Hold what an app picked out of a redirect against all that the redirect said.
 
     Raises:
         ConnectRefused: ``malformed``: they differ, or the code is none (RFC 6749, appendix A.11).
     """
-    given = {"code": code, "error": error, "iss": issuer, "state": state}
-    for name, value in given.items():
+    for name, value in {"code": code, "error": error, "iss": issuer}.items():
         said = parameters.get(name)
         if value is not None and said is not None and value != said:
             raise ConnectRefused("malformed", f"the redirect says two things in {name!r}")
@@ -74,7 +71,7 @@ def worth_keeping(provider: Provider, parameters: Mapping[str, str]) -> dict[str
     return {name: value for name, value in found.items() if value and value.isprintable() and len(value) <= LONGEST}
 
 
-# ------------------------------------------------------------------------------------------------ what a flow is made of
+# ----------------------------------------------------------------------------------------------- what a flow is made of
 
 
 def check_words(owner: str, labels: Mapping[str, str], browser: str | None) -> None:

@@ -36,7 +36,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         self._wiring = wiring
         self.tenant = tenant
         self._access = wiring.access(tenant)
-        self._connecting = wiring.connecting(tenant)
+        self._connecting, self._tending = wiring.connecting(tenant), wiring.tending(tenant)
         self._strings = wiring.keys.strings(tenant)
         self._keeping = wiring.credentials.keeping(tenant)
         self._catalog = wiring.catalog(tenant)
@@ -105,7 +105,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             UnknownConnection: This tenant has no such connection.
             StoreUnavailable: PostgreSQL cannot be reached, so nothing was enqueued.
         """
-        self._connecting.ask(read_id(job.connection_id), insist=True)
+        self._tending.ask(read_id(job.connection_id), insist=True)
         self._wiring.doorbell.flush()
 
     def session(self, connection_id: UUID | str, base: str, **options: Any) -> ProviderSession:
@@ -124,14 +124,14 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         Where nothing but its owner can give another (Apple Music's users), the connection needs a reconnect from now
         on. Raises as ``enqueue`` does.
         """
-        self._connecting.report_rejected(read_id(connection_id))
+        self._tending.report_rejected(read_id(connection_id))
 
     def signature(self, token: Token) -> AuthBase:
         """Return what puts a token into a request of ``requests``: its header, or for OAuth 1.0a a signature.
 
         Raises ``UnknownConnection``, ``UnknownProvider``, ``KeyUnavailable``, ``StoreUnavailable``.
         """
-        return self._connecting.signature(token) if token.token_type == SIGNING else Bearer(token)
+        return self._tending.signature(token) if token.token_type == SIGNING else Bearer(token)
 
     # --------------------------------------------------------------------------------------------------- connections
 
@@ -224,7 +224,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
 
     def connection(self, connection_id: UUID | str) -> Connection:
         """Read one connection, without its secrets. Raises ``UnknownConnection``."""
-        return self._connecting.connection(read_id(connection_id))
+        return self._tending.connection(read_id(connection_id))
 
     def connections(
         self,
@@ -237,14 +237,14 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
     ) -> list[Connection]:
         """List connections of this tenant by id; ``after`` is the last id of the page before."""
         last = None if after is None else read_id(after)
-        return self._connecting.connections(owner=owner, provider=provider, status=status, after=last, limit=limit)
+        return self._tending.connections(owner=owner, provider=provider, status=status, after=last, limit=limit)
 
     def metadata(self, connection_id: UUID | str) -> dict[str, str]:
         """Open what is kept sealed with a connection: what your app gave, and what its provider's row says to keep.
 
         Raises ``UnknownConnection``, ``KeyUnavailable``, ``CannotOpen``, ``StoreUnavailable``.
         """
-        return self._connecting.metadata(read_id(connection_id))
+        return self._tending.metadata(read_id(connection_id))
 
     def set_metadata(self, connection_id: UUID | str, metadata: Mapping[str, str]) -> None:
         """Keep this, sealed, in the place of what was kept before.
@@ -254,11 +254,11 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             ValueError: It is not text by text, or more than 16 KB.
             KeyUnavailable, StoreUnavailable
         """
-        self._connecting.set_metadata(read_id(connection_id), metadata)
+        self._tending.set_metadata(read_id(connection_id), metadata)
 
     def disconnect(self, connection_id: UUID | str) -> None:
         """Take a connection's secrets away at once and have the provider told. Raises ``UnknownConnection``."""
-        self._connecting.disconnect(read_id(connection_id))
+        self._tending.disconnect(read_id(connection_id))
 
     def encrypt_string(self, text: str) -> str:
         """Encrypt text into text that carries its own wrapped key: ``kms:v2:…``, for wherever you keep it yourself.

@@ -1,4 +1,4 @@
-"""Connecting an owner's account, and ending that: authorization code with PKCE (RFC 6749 section 4.1, RFC 7636)."""
+"""Connecting an owner's account: authorization code with PKCE (RFC 6749 section 4.1, RFC 7636)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from requests.auth import AuthBase
 
 from vault import policy
 from vault.engine.giving_back import GivingBack
 from vault.engine.sealing import METADATA, Sealer, read, share_of, written
 from vault.envelope import context, open_envelope, seal
 from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, KeyUnavailable, UnknownConnection, VaultError
-from vault.jobs import Deliver, Refresh
 from vault.keyring import Keyring
 from vault.means import Means, first_text
-from vault.model import Answer, Connection, Status, Token
+from vault.model import Answer, Connection, Status
 from vault.policy import RefreshPolicy
-from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Doorbell, NewGrant, Providers, SealedMetadata
+from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, NewGrant, Providers, SealedMetadata
 from vault.provider import Client, Provider
 from vault.redirects import (
     check_issuer,
@@ -79,7 +77,7 @@ class ConnectStart(NamedTuple):
 
 
 class Connecting:
-    """The use case behind ``begin``, ``complete`` and ``disconnect``, for one tenant. Thread-safe."""
+    """The use case behind ``begin`` and ``complete``, for one tenant. Thread-safe."""
 
     def __init__(
         self,
@@ -89,7 +87,7 @@ class Connecting:
         exchange: CodeExchange,
         keyring: Keyring,
         sealer: Sealer,
-        doorbell: Doorbell,
+        give_back: GivingBack,
         refresh_policy: RefreshPolicy,
         *,
         redirect_uri: str | None,
@@ -105,11 +103,10 @@ class Connecting:
         self._exchange = exchange
         self._keyring = keyring
         self._sealer = sealer
-        self._doorbell = doorbell
         self._policy = refresh_policy
         self._redirect_uri, self._return_to = redirect_uri, return_to
         self._redirect_uris = frozenset({*redirect_uris, *([redirect_uri] if redirect_uri else [])})
-        self._give_back = GivingBack(store, exchange, sealer, doorbell)
+        self._give_back = give_back
         self._new_id = new_id
         self._new_token = new_token
         self._monotonic = monotonic
@@ -192,7 +189,7 @@ class Connecting:
         other_account: bool,
     ) -> Connection:
         """End a flow; see ``Vault.complete``."""
-        said = returned(code, error, issuer, state, parameters)
+        said = returned(code, error, issuer, parameters)
         attempt = self._taken(state, browser)
         if provider_name is not None and attempt.provider != provider_name:
             raise ConnectRefused("other_provider", "the flow was begun with another provider")
@@ -289,7 +286,9 @@ class Connecting:
         before = consent.before
         if before is None:
             return
-        now = self.connection(before.id)
+        now = self._store.connection(self._tenant, before.id)
+        if now is None:
+            raise UnknownConnection(before.id)
         if now.status is Status.DISCONNECTED is not before.status:
             raise ConnectRefused("disconnected", "the connection was ended meanwhile")
         if now.connected_at != before.connected_at:
@@ -340,69 +339,6 @@ class Connecting:
             life=life,
             refresh_in=due if renewable else life,
             grant_life=answer.grant_expires_in or provider.grant_life or (idle if renewable else None),
-        )
-
-    def disconnect(self, connection_id: UUID) -> None:
-        """End a connection; see ``Vault.disconnect``."""
-        if not self._store.disconnect(self._tenant, connection_id):
-            raise UnknownConnection(connection_id)
-        self._doorbell.ring(Deliver.task, Deliver.lane, None)
-
-    def signature(self, token: Token) -> AuthBase:
-        """Return what signs requests with a token of OAuth 1.0a; see ``Vault.signature``."""
-        self._providers.look()
-        provider = self._providers.get(self.connection(token.connection_id).provider)
-        return self._exchange.signature(provider, token)
-
-    def report_rejected(self, connection_id: UUID) -> None:
-        """Have another token got, or its owner told that only they can give one; see ``Vault.report_rejected``."""
-        if self._store.reject(self._tenant, connection_id):
-            self._doorbell.ring(Deliver.task, Deliver.lane, None)
-        else:
-            self.ask(connection_id, insist=False)
-
-    def ask(self, connection_id: UUID, *, insist: bool) -> None:
-        """Make a refresh due now, durably, then ring; see ``Vault.enqueue``."""
-        if self._store.ask(self._tenant, connection_id, insist=insist) is None:
-            if self._store.connection(self._tenant, connection_id) is None:
-                raise UnknownConnection(connection_id)
-            return
-        self._doorbell.ring(Refresh.task, Refresh.lane, str(connection_id))
-
-    def metadata(self, connection_id: UUID) -> dict[str, str]:
-        """Open what is kept with a connection; see ``Vault.metadata``."""
-        sealed = self._store.metadata(self._tenant, connection_id)
-        if sealed is None:
-            self.connection(connection_id)
-            return {}
-        return self._sealer.open_metadata(self._tenant, sealed)
-
-    def set_metadata(self, connection_id: UUID, metadata: Mapping[str, str]) -> None:
-        """Keep something else; see ``Vault.set_metadata``. The last of several at a time wins."""
-        written(metadata)
-        while True:
-            known = self.connection(connection_id)
-            if known.status is Status.DISCONNECTED:
-                raise UnknownConnection(connection_id)
-            before = self._store.metadata(self._tenant, connection_id)
-            version = 1 if before is None else before.version + 1
-            sealed = self._sealer.metadata(self._tenant, known.owner, known.provider, connection_id, version, metadata)
-            if self._store.put_metadata(self._tenant, sealed):
-                return
-
-    def connection(self, connection_id: UUID) -> Connection:
-        """Read one connection. Raises ``UnknownConnection``."""
-        found = self._store.connection(self._tenant, connection_id)
-        if found is None:
-            raise UnknownConnection(connection_id)
-        return found
-
-    def connections(
-        self, *, owner: str | None, provider: str | None, status: str | None, after: UUID | None, limit: int
-    ) -> list[Connection]:
-        """List connections; see ``Vault.connections``."""
-        return self._store.connections(
-            self._tenant, owner=owner, provider=provider, status=status, after=after, limit=limit
         )
 
 
