@@ -139,7 +139,7 @@ def check_return_to(uri: str, allowed: Collection[str]) -> None:
             "return_to", "it is no plain address: ASCII, without backslashes, '//' or dots in its path"
         )
     if not parts.scheme and not parts.netloc:
-        if not uri.startswith("/"):
+        if not uri.startswith("/") or uri.startswith("//"):
             raise ConnectRefused("return_to", "it must be a path on this site, beginning with one slash")
     elif not any(_is_below(parts, urlsplit(place)) for place in allowed):
         raise ConnectRefused("return_to", "it leads away from this site, to where VAULT_RETURN_TO does not")

@@ -13,7 +13,7 @@ from tests.simulator.client import follow
 from vault import ConnectRefused
 
 
-def brings(provider: str = "acme", **changes: Any) -> Attack:
+def brings(**changes: Any) -> Attack:
     """The redirect of an owner's flow, with something else in it."""
     return lambda scene: scene.prepared.complete(**changes)
 
@@ -158,7 +158,7 @@ CODES = [
        parameters={"oauth_verifier": "\x00"}),
 ]  # fmt: skip
 
-# ------------------------------------------------------------------------------------------------------- who has answered
+# --------------------------------------------------------------------------------------------------- who has answered
 
 
 def _begun_as_gone(scene: Scene) -> Any:
@@ -176,11 +176,11 @@ ISSUERS = [
     on("another issuer, in the parameters alone", "other_issuer", "spent", "loose", issuer=None,
        parameters={"iss": ELSEWHERE}),
     on("two issuers", "malformed", "open", "strict", parameters={"iss": ELSEWHERE}),
-    on("the redirect to another provider's callback", "other_provider", "spent", provider="strict"),
+    Case("the redirect to another provider's callback", "other_provider", brings(provider="strict"), "spent", agreed()),
     Case("a code for a registration that is not the one asked as", "other_client", brings(), "spent", _begun_as_gone),
 ]  # fmt: skip
 
-# -------------------------------------------------------------------------------------------------------- where browsers go
+# -------------------------------------------------------------------------------------------------- where browsers go
 
 _AWAY = {
     "another site": ELSEWHERE, "another site, its scheme left out": "//evil.example", "a backslash": "/\\evil.example",
@@ -220,7 +220,8 @@ _SHOPS = {
 _SERVERS = {
     "another site": ELSEWHERE, "a loopback port": "http://127.0.0.1:22", "the metadata service":
     "http://169.254.169.254", "IPv6": "http://[::1]/provider-0", "a file": "file:///etc/passwd", "a user":
-    "{base}/provider-0@evil.example", "a host more": "{base}/provider-0.evil.example", "a line end": "{base}/provider-0\n",
+    "{base}/provider-0@evil.example", "a host more": "{base}/provider-0.evil.example", "a line end":
+    "{base}/provider-0\n",
 }  # fmt: skip
 
 
@@ -228,12 +229,6 @@ def _server(uri: str) -> Attack:
     return lambda scene: scene.prepared.complete(
         parameters={"server": uri.replace("{base}", scene.house.simulator.base_uri)}
     )
-
-
-def _unnamed(scene: Scene) -> None:
-    """A parameter without a name must not stand for every variable that the redirect has no name for."""
-    assert scene.prepared.complete(parameters={"": "evil"}).status == "active"
-    raise ConnectRefused("variables", "what the redirect had no name for was not taken")
 
 
 VARIABLES = [
@@ -344,7 +339,20 @@ def _struck(kind: str, **members: Any) -> Attack:
     return attack
 
 
+def _echoes(what: str) -> Attack:
+    """A provider that tells what it was sent, where its error should stand."""
+
+    def attack(scene: Scene) -> None:
+        said = {"code": scene.prepared.back["code"], "secret": "cnry-cs-simulator"}[what]
+        scene.answers(status=400, body=f'{{"error": "{said}"}}')
+        scene.prepared.complete()
+
+    return attack
+
+
 ANSWERS = [
+    Case("answer: our code, as an error", "exchange_refused", _echoes("code"), "spent", agreed()),
+    Case("answer: our secret, as an error", "exchange_refused", _echoes("secret"), "spent", agreed()),
     answered("a page", "<html>sign in</html>"), answered("nothing", ""), answered("null", "null"),
     answered("a list", '[{"access_token": "x"}]'), answered("a text", '"access_token"'),
     answered("ten thousand brackets", "[" * 10_000), answered("ten thousand braces", '{"a":' * 10_000),
@@ -357,7 +365,7 @@ ANSWERS = [
     answered("a token with a lone surrogate", '{"access_token": "\\ud800"}'),
     answered("a refresh token with a line end", '{"access_token": "x", "refresh_token": "a\\nb"}'),
     answered("an error in a 200", '{"error": "invalid_grant", "access_token": "x"}'),
-    answered("an error that is a script", '{"error": "<script>cnry-x</script>"}', status=400),
+    answered("an error that is a script", '{"error": "<script>alert(1)</script>"}', status=400),
     answered("an error that is a page long", '{"error": "' + "x" * 9_000 + '"}', status=400),
     answered("an error that is a list of lists", '{"error": [[["x"]]]}', status=400),
     answered("a 500 with a token in it", '{"access_token": "x"}', status=500),

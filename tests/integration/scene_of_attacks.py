@@ -15,7 +15,7 @@ ELSEWHERE = "https://evil.example"
 CALLBACK = "http://127.0.0.1:9/callback"
 OTHER_CALLBACK = "http://127.0.0.1:9/callback/two"
 AFTER = "https://app.example/after"
-KINDS = ("strict", "loose", "named", "shop", "wide", "signed")
+KINDS = ("strict", "loose", "named", "shop", "wide", "signed", "mute", "broad")
 UNCHANGED = ("connection", "oauth_grant", "schedule", "candidate", "connection_metadata", "revocation")
 
 
@@ -87,6 +87,8 @@ def furnish(house: House) -> None:
         f'{addresses(house, "shop", "{shop}")}[shop.variables.shop]\npattern = "[a-z0-9-]{{1,40}}"\n',
         f'{wide}[wide.variables.server]\npattern = "{base}/provider-[0-9a-f]+"\ndefault = "{base}/{far}"\n'
         'parameter = "server"\n',
+        "\n".join(line for line in addresses(house, "mute", far).splitlines() if "revoke" not in line),
+        f"{addresses(house, 'broad', far)}revoke_ends_all = true\n",
         f'[signed]\nstrategy = "oauth1"\nrotation = "none"\nrequest_token_uri = "{base}/{far}/request_token"\n'
         f'authorize_uri = "{base}/{far}/consent"\ntoken_uri = "{base}/{far}/access_token"\n',
     )

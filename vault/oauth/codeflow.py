@@ -104,7 +104,7 @@ class RequestsCodeExchange:
         exchange = Exchange(None, heard.status, heard.body, None, True, heard.failure)
         if provider.strategy is Strategy.OAUTH1:
             return self._signed.read(provider, exchange)
-        answer = _answer(provider, answers.read(provider, exchange, self._clock()))
+        answer = _answer(provider, answers.read(provider, exchange, self._clock()), code, remembered)
         return self._lengthened(provider, answer) if provider.lengthen_uri else answer
 
     def _lengthened(self, provider: Provider, short: Answer) -> Answer:
@@ -115,7 +115,7 @@ class RequestsCodeExchange:
         headers = (*found.headers, *shown.headers)
         heard = self._http.send(Sent(found.method, found.uri, headers, found.body, provider.identity))
         exchange = Exchange(None, heard.status, heard.body, None, True, heard.failure)
-        long = _answer(provider, answers.read(provider, exchange, self._clock()))
+        long = _answer(provider, answers.read(provider, exchange, self._clock()), short.access_token)
         return replace(
             long, scopes=long.scopes or short.scopes, account=long.account or short.account,
             extra={**short.extra, **long.extra},
@@ -196,12 +196,20 @@ def _renamed(url: str, names: Mapping[str, str]) -> str:
     return f"{address}?{urlencode([(names.get(name, name), value) for name, value in parse_qsl(query)])}"
 
 
-def _answer(provider: Provider, outcome: Outcome) -> Answer:
+def _answer(provider: Provider, outcome: Outcome, *sent: Secret) -> Answer:
     if isinstance(outcome, Refreshed) and outcome.answer.access_token.reveal():
         return outcome.answer
-    reason = getattr(outcome, "code", None) or getattr(outcome, "cause", "no_access_token")
+    reason = str(getattr(outcome, "code", None) or getattr(outcome, "cause", "no_access_token"))
+    secret = _client(provider).client_secret
+    if any(_tells(reason, each.reveal()) for each in (*sent, *((secret,) if secret else ()))):
+        reason = "it told what it was sent"
     raise ConnectRefused(
         "exchange_refused",
         f"{provider.name} did not exchange the code ({reason})",
         client_refused=isinstance(outcome, Misconfigured) and outcome.of_client,
     )
+
+
+def _tells(word: str, secret: str) -> bool:
+    """Whether an error code is, or holds, what nobody should read in a log."""
+    return bool(secret) and (secret in word or (len(word) >= 8 and word in secret))
