@@ -234,8 +234,12 @@ def test_without_a_refresh_token_the_access_token_is_revoked(scene: Scene) -> No
 
 
 def test_a_code_is_not_sent_while_the_answer_could_not_be_sealed(scene: Scene) -> None:
-    flow = agreed(scene, "olga")
+    """Neither without the master key, nor where the owner's first data key cannot be made."""
+    flow, second = agreed(scene, "olga"), agreed(scene, "olga")
     elsewhere = scene.house.another_vault(home=scene.house.home / "with another keyring")
     with pytest.raises(KeyUnavailable):
         elsewhere.complete(state=flow.start.state, code=flow.back["code"], browser=BROWSER)
+    refuse_rows(scene, "data_key")
+    with pytest.raises(StoreUnavailable):
+        second.complete()
     assert not list(scene.house.oracle.lineage("olga", scene.house.far_side)), "nothing was got that would be lost"
