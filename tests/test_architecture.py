@@ -33,6 +33,7 @@ LAYERS: Sequence[Sequence[str]] = (
     ("vault.ports",),
     ("vault.lineage", "vault.policy", "vault.standing"),
     ("vault.claims", "vault.egress", "vault.means", "vault.outcome", "vault.settings", "vault.validation"),
+    ("vault.redirects",),
     (
         *("vault.api_keys", "vault.audit", "vault.model", "vault.provider", "vault.migration", "vault.credentials"),
         "vault.events",

@@ -105,7 +105,11 @@ class Provider:
     token_uri: str
     issuer: str | None = None
     """Who must have answered, where the answer says who did (RFC 9207)."""
+    iss_required: bool = False
+    """Whether the redirect always says it, so that one that does not is not the provider's."""
     revoke_uri: str | None = None
+    revoke_ends_all: bool = False
+    """Whether revoking one grant ends every other that the account gave us (Google)."""
     refresh_uri: str | None = None
     """Where refreshes go, when that is not ``token_uri``."""
     introspect_uri: str | None = None

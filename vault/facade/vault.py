@@ -36,7 +36,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         self._wiring = wiring
         self.tenant = tenant
         self._access = wiring.access(tenant)
-        self._connecting = wiring.connecting(tenant)
+        self._connecting, self._tending = wiring.connecting(tenant), wiring.tending(tenant)
         self._strings = wiring.keys.strings(tenant)
         self._keeping = wiring.credentials.keeping(tenant)
         self._catalog = wiring.catalog(tenant)
@@ -105,7 +105,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             UnknownConnection: This tenant has no such connection.
             StoreUnavailable: PostgreSQL cannot be reached, so nothing was enqueued.
         """
-        self._connecting.ask(read_id(job.connection_id), insist=True)
+        self._tending.ask(read_id(job.connection_id), insist=True)
         self._wiring.doorbell.flush()
 
     def session(self, connection_id: UUID | str, base: str, **options: Any) -> ProviderSession:
@@ -124,14 +124,14 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         Where nothing but its owner can give another (Apple Music's users), the connection needs a reconnect from now
         on. Raises as ``enqueue`` does.
         """
-        self._connecting.report_rejected(read_id(connection_id))
+        self._tending.report_rejected(read_id(connection_id))
 
     def signature(self, token: Token) -> AuthBase:
         """Return what puts a token into a request of ``requests``: its header, or for OAuth 1.0a a signature.
 
         Raises ``UnknownConnection``, ``UnknownProvider``, ``KeyUnavailable``, ``StoreUnavailable``.
         """
-        return self._connecting.signature(token) if token.token_type == SIGNING else Bearer(token)
+        return self._tending.signature(token) if token.token_type == SIGNING else Bearer(token)
 
     # --------------------------------------------------------------------------------------------------- connections
 
@@ -154,8 +154,10 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         Args:
             provider: A name of the registry.
             owner: Your id for the person or account that owns the grant.
-            redirect_uri: Where the provider sends them back to; default ``VAULT_REDIRECT_URI``.
-            return_to: A path on your site to go to afterwards; handed back by ``complete()``.
+            redirect_uri: Where the provider sends them back to; default ``VAULT_REDIRECT_URI``. Where that is set, it
+                must be that one or one of ``VAULT_REDIRECT_URIS``.
+            return_to: A path on your site, or an address below one of ``VAULT_RETURN_TO``, to go to afterwards; handed
+                back by ``complete()``.
             scopes: What to ask for; default: the provider's in the registry.
             browser: A value bound to their browser, such as a session id; ``complete()`` must then bring the same.
             labels: Words of your own to keep with the connection, to be seen by whoever may list connections;
@@ -190,6 +192,8 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         error: str | None = None,
         issuer: str | None = None,
         parameters: Mapping[str, str] | None = None,
+        provider: str | None = None,
+        other_account: bool = False,
     ) -> Connection:
         """End a flow with what the provider's redirect carried; a state is good for one call.
 
@@ -200,19 +204,27 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             error: Its ``error``, if the owner declined.
             issuer: Its ``iss``, if there is one (RFC 9207).
             parameters: All of its parameters: some providers say in others what is worth keeping, or is needed.
+            provider: Whose redirect it is, where each provider has a callback of its own; another's flow is refused.
+            other_account: Whether a reconnect may turn the connection into that of another account.
 
         Raises:
-            ConnectRefused: ``reason`` is one of ``unknown_state``, ``other_browser``, ``denied``, ``other_issuer``,
-                ``exchange_refused``, ``provider_unreachable``, ``insecure``, ``busy``, ``other_client``,
-                ``variables``, ``other_token``.
+            ConnectRefused: ``reason`` is a word of the table in docs/connect.md.
+            UnknownProvider, ConfigurationError, UnknownConnection, KeyUnavailable, StoreUnavailable
         """
         return self._connecting.complete(
-            state=state, code=code, browser=browser, error=error, issuer=issuer, parameters=parameters or {}
+            state=state,
+            code=code,
+            browser=browser,
+            error=error,
+            issuer=issuer,
+            parameters=parameters or {},
+            provider_name=provider,
+            other_account=other_account,
         )
 
     def connection(self, connection_id: UUID | str) -> Connection:
         """Read one connection, without its secrets. Raises ``UnknownConnection``."""
-        return self._connecting.connection(read_id(connection_id))
+        return self._tending.connection(read_id(connection_id))
 
     def connections(
         self,
@@ -225,14 +237,14 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
     ) -> list[Connection]:
         """List connections of this tenant by id; ``after`` is the last id of the page before."""
         last = None if after is None else read_id(after)
-        return self._connecting.connections(owner=owner, provider=provider, status=status, after=last, limit=limit)
+        return self._tending.connections(owner=owner, provider=provider, status=status, after=last, limit=limit)
 
     def metadata(self, connection_id: UUID | str) -> dict[str, str]:
         """Open what is kept sealed with a connection: what your app gave, and what its provider's row says to keep.
 
         Raises ``UnknownConnection``, ``KeyUnavailable``, ``CannotOpen``, ``StoreUnavailable``.
         """
-        return self._connecting.metadata(read_id(connection_id))
+        return self._tending.metadata(read_id(connection_id))
 
     def set_metadata(self, connection_id: UUID | str, metadata: Mapping[str, str]) -> None:
         """Keep this, sealed, in the place of what was kept before.
@@ -242,11 +254,11 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             ValueError: It is not text by text, or more than 16 KB.
             KeyUnavailable, StoreUnavailable
         """
-        self._connecting.set_metadata(read_id(connection_id), metadata)
+        self._tending.set_metadata(read_id(connection_id), metadata)
 
     def disconnect(self, connection_id: UUID | str) -> None:
         """Take a connection's secrets away at once and have the provider told. Raises ``UnknownConnection``."""
-        self._connecting.disconnect(read_id(connection_id))
+        self._tending.disconnect(read_id(connection_id))
 
     def encrypt_string(self, text: str) -> str:
         """Encrypt text into text that carries its own wrapped key: ``kms:v2:…``, for wherever you keep it yourself.

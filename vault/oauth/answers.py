@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from urllib.parse import parse_qsl
 
 from vault.dialect import Clock
-from vault.model import Answer
+from vault.model import SIGNING, Answer
 from vault.oauth.lives import life, until
 from vault.oauth.refusals import codes, member, recognised, refusal
 from vault.outcome import Ambiguous, Exchange, Misconfigured, NotSent, Outcome, Refreshed, Throttled
@@ -24,6 +24,7 @@ OPERATOR_FAILURES = frozenset({"certificate", "refused_uri"})
 """Ends without an answer that only the operator can mend."""
 LONGEST_MEMBER = 2048
 """Characters of a member that is kept; a longer one is not what it was thought to be."""
+_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _FORM = re.compile(rb"[A-Za-z0-9_.~%+=&*-]+")
 
 
@@ -78,6 +79,11 @@ def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and value != "" and value.isprintable()
 
 
+def _is_scheme(value: object) -> TypeGuard[str]:
+    """Whether a header can begin with it (RFC 9110, section 11.1); what signs requests comes in other answers."""
+    return isinstance(value, str) and _SCHEME.fullmatch(value) is not None and value != SIGNING
+
+
 def _success(provider: Provider, document: dict[str, Any], now: datetime | None) -> Outcome:
     style = provider.answer
     names = style.names
@@ -97,7 +103,7 @@ def _success(provider: Provider, document: dict[str, Any], now: datetime | None)
             access_token=Secret(access or ""),
             refresh_token=Secret(refresh) if _is_text(refresh) else None,
             expires_in=_life(provider, found, "expires", now),
-            token_type=token_type if _is_text(token_type) else "Bearer",
+            token_type=token_type if _is_scheme(token_type) else "Bearer",
             scopes=_scopes(provider, member(found, names.get("scope", "scope"))),
             refresh_expires_in=idle,
             grant_expires_in=ends,

@@ -29,10 +29,11 @@ from vault.model import Answer, Token
 from vault.oauth import answers
 from vault.oauth.assertions import BadKey
 from vault.oauth.authentication import Authentication, Shown
+from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.oauth1 import OnceHeard, SignedFlow, signature
 from vault.oauth.transport import MAX_BODY
 from vault.oauth.writing import written
-from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, Started
+from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, Started, TokenRequest
 from vault.provider import Client, Provider, Strategy
 from vault.secret import Secret
 
@@ -66,7 +67,7 @@ class RequestsCodeExchange:
     def __init__(self, egress: Egress, clock: Callable[[], datetime]) -> None:
         self._egress, self._http = egress, Http(egress, DEADLINE, MAX_BODY)
         self._clock, self._authentication = clock, Authentication(clock)
-        self._signed = SignedFlow(self._http)
+        self._signed, self._endpoint = SignedFlow(self._http), OAuthEndpoint(clock)
         if egress.insecure_hosts:
             # oauthlib knows only this switch for plain HTTP; which hosts may have it is checked in _checked.
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
@@ -103,7 +104,7 @@ class RequestsCodeExchange:
         exchange = Exchange(None, heard.status, heard.body, None, True, heard.failure)
         if provider.strategy is Strategy.OAUTH1:
             return self._signed.read(provider, exchange)
-        answer = _answer(provider, answers.read(provider, exchange, self._clock()))
+        answer = _answer(provider, answers.read(provider, exchange, self._clock()), code, remembered)
         return self._lengthened(provider, answer) if provider.lengthen_uri else answer
 
     def _lengthened(self, provider: Provider, short: Answer) -> Answer:
@@ -114,11 +115,20 @@ class RequestsCodeExchange:
         headers = (*found.headers, *shown.headers)
         heard = self._http.send(Sent(found.method, found.uri, headers, found.body, provider.identity))
         exchange = Exchange(None, heard.status, heard.body, None, True, heard.failure)
-        long = _answer(provider, answers.read(provider, exchange, self._clock()))
+        long = _answer(provider, answers.read(provider, exchange, self._clock()), short.access_token)
         return replace(
             long, scopes=long.scopes or short.scopes, account=long.account or short.account,
             extra={**short.extra, **long.extra},
         )  # fmt: skip
+
+    def revoke(self, provider: Provider, token: Secret) -> str:
+        """See ``CodeExchange.revoke``."""
+        request = self._endpoint.revoke_request(provider, token, None, DEADLINE)
+        if not isinstance(request, TokenRequest):
+            return "no_request"
+        sent = Sent(request.method, request.uri, request.headers, request.body, request.identity)
+        heard = self._http.send(sent)
+        return "revoked" if heard.status in (200, 204) else heard.failure or f"http_{heard.status}"
 
     def signature(self, provider: Provider, token: Token) -> requests.auth.AuthBase:
         """See ``CodeExchange.signature``."""
@@ -186,12 +196,20 @@ def _renamed(url: str, names: Mapping[str, str]) -> str:
     return f"{address}?{urlencode([(names.get(name, name), value) for name, value in parse_qsl(query)])}"
 
 
-def _answer(provider: Provider, outcome: Outcome) -> Answer:
+def _answer(provider: Provider, outcome: Outcome, *sent: Secret) -> Answer:
     if isinstance(outcome, Refreshed) and outcome.answer.access_token.reveal():
         return outcome.answer
-    reason = getattr(outcome, "code", None) or getattr(outcome, "cause", "no_access_token")
+    reason = str(getattr(outcome, "code", None) or getattr(outcome, "cause", "no_access_token"))
+    secret = _client(provider).client_secret
+    if any(_tells(reason, each.reveal()) for each in (*sent, *((secret,) if secret else ()))):
+        reason = "it told what it was sent"
     raise ConnectRefused(
         "exchange_refused",
         f"{provider.name} did not exchange the code ({reason})",
         client_refused=isinstance(outcome, Misconfigured) and outcome.of_client,
     )
+
+
+def _tells(word: str, secret: str) -> bool:
+    """Whether an error code is, or holds, what nobody should read in a log."""
+    return bool(secret) and (secret in word or (len(word) >= 8 and word in secret))

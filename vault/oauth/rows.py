@@ -186,8 +186,10 @@ class Row(_Table):
     authorize_uri: Uri | None = None
     token_uri: Uri | None = None
     issuer: str | None = None
+    iss_required: bool = False
     discover: bool = False
     revoke_uri: Uri | None = None
+    revoke_ends_all: bool = False
     refresh_uri: Uri | None = None
     introspect_uri: Uri | None = None
     request_token_uri: Uri | None = None
@@ -224,7 +226,7 @@ class Row(_Table):
         if not self.discover:
             wanted += ["authorize_uri"] if self.strategy in _CONSENTED else []
             wanted += [] if self.strategy in (Strategy.MINTED, Strategy.NONE) else ["token_uri"]
-        wanted += ["issuer"] if self.discover else []
+        wanted += ["issuer"] if self.discover or self.iss_required else []
         wanted += ["request_token_uri"] if self.strategy is Strategy.OAUTH1 else []
         missing = [name for name in wanted if getattr(self, name) is None]
         if missing:

@@ -87,8 +87,11 @@ class ConnectionStore(Protocol):
     def save_attempt(self, attempt: ConnectAttempt, life: timedelta) -> None:
         """Keep an attempt for ``life``."""
 
-    def take_attempt(self, state_digest: bytes) -> ConnectAttempt | None:
-        """Read and remove an attempt in one step, so that a state is used once; None when unknown or too old."""
+    def take_attempt(self, tenant: str, state_digest: bytes) -> ConnectAttempt | None:
+        """Read and remove an attempt in one step, so that a state is used once; None when unknown or too old.
+
+        Another tenant's stays where it is.
+        """
 
     def connect(self, grant: NewGrant) -> Connection | None:
         """Create the connection, or put a new consent in place of the old one, with schedule and audit, atomically.
@@ -120,8 +123,14 @@ class ConnectionStore(Protocol):
     def put_metadata(self, tenant: str, metadata: SealedMetadata) -> bool:
         """Put it in the place of the version before; False when that is not there, or the connection has ended."""
 
+    def give_back(self, grant: NewGrant, reason: str) -> None:
+        """Hand a grant that was never stored to revocation, with an audit row that says why."""
+
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
-        """Take the grant away and hand its tokens to revocation, atomically; False when there is no such connection."""
+        """Take the grant away and hand its tokens to revocation, atomically; False when there is no such connection.
+
+        Flows that were to give it a new one end with it.
+        """
 
     def reject(self, tenant: str, connection_id: UUID) -> bool:
         """Declare dead a grant that nothing but its owner renews, its token having been refused; False: it is not such.

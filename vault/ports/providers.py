@@ -82,6 +82,9 @@ class CodeExchange(Protocol):
     ) -> Answer:
         """Exchange a code, once; ``parameters`` are all of the redirect's. Raises ``ConnectRefused``."""
 
+    def revoke(self, provider: Provider, token: Secret) -> str:
+        """Have a grant forgotten, now and once; returns how that ended, in a word. Raises nothing."""
+
     def signature(self, provider: Provider, token: Token) -> AuthBase:
         """What signs requests with a token of OAuth 1.0a."""
 

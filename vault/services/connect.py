@@ -1,10 +1,10 @@
-"""Connecting an owner's account, and ending that: authorization code with PKCE (RFC 6749 section 4.1, RFC 7636)."""
+"""Connecting an owner's account: authorization code with PKCE (RFC 6749 section 4.1, RFC 7636)."""
 
 from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -12,19 +12,28 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from requests.auth import AuthBase
 
 from vault import policy
+from vault.engine.giving_back import GivingBack
 from vault.engine.sealing import METADATA, Sealer, read, share_of, written
 from vault.envelope import context, open_envelope, seal
-from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, KeyUnavailable, UnknownConnection
-from vault.jobs import Deliver, Refresh
+from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, KeyUnavailable, UnknownConnection, VaultError
 from vault.keyring import Keyring
 from vault.means import Means, first_text
-from vault.model import Answer, Connection, Status, Token
+from vault.model import Answer, Connection, Status
 from vault.policy import RefreshPolicy
-from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Doorbell, NewGrant, Providers, SealedMetadata
+from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, NewGrant, Providers, SealedMetadata
 from vault.provider import Client, Provider
+from vault.redirects import (
+    check_issuer,
+    check_redirect_uri,
+    check_return_to,
+    check_scopes,
+    check_words,
+    returned,
+    variables_named,
+    worth_keeping,
+)
 from vault.secret import Secret
 
 log = structlog.get_logger(__name__)
@@ -35,8 +44,6 @@ FLOW = "connect_flow"
 FLOW_OWNER = ""
 """Data keys of flows belong to no owner: most flows of a crawler's never become a connection."""
 SAVE_TRIES = 5
-LONGEST = 2048
-"""Characters of a parameter that is kept."""
 
 
 class _Returned(NamedTuple):
@@ -48,6 +55,19 @@ class _Returned(NamedTuple):
     parameters: Mapping[str, str]
 
 
+class _Consent(NamedTuple):
+    """What an owner gave, and for which connection."""
+
+    provider: Provider
+    attempt: ConnectAttempt
+    answer: Answer
+    beside: Means
+    before: Connection | None
+    """The connection as it was when they came back."""
+    other_account: bool
+    """Whether it may become another account's."""
+
+
 class ConnectStart(NamedTuple):
     """Where to send the owner, and what to remember in their browser's session."""
 
@@ -57,7 +77,7 @@ class ConnectStart(NamedTuple):
 
 
 class Connecting:
-    """The use case behind ``begin``, ``complete`` and ``disconnect``, for one tenant. Thread-safe."""
+    """The use case behind ``begin`` and ``complete``, for one tenant. Thread-safe."""
 
     def __init__(
         self,
@@ -67,10 +87,12 @@ class Connecting:
         exchange: CodeExchange,
         keyring: Keyring,
         sealer: Sealer,
-        doorbell: Doorbell,
+        give_back: GivingBack,
         refresh_policy: RefreshPolicy,
         *,
         redirect_uri: str | None,
+        redirect_uris: Collection[str],
+        return_to: Collection[str],
         new_id: Callable[[], UUID],
         new_token: Callable[[], str],
         monotonic: Callable[[], float],
@@ -81,9 +103,10 @@ class Connecting:
         self._exchange = exchange
         self._keyring = keyring
         self._sealer = sealer
-        self._doorbell = doorbell
         self._policy = refresh_policy
-        self._redirect_uri = redirect_uri
+        self._redirect_uri, self._return_to = redirect_uri, return_to
+        self._redirect_uris = frozenset({*redirect_uris, *([redirect_uri] if redirect_uri else [])})
+        self._give_back = give_back
         self._new_id = new_id
         self._new_token = new_token
         self._monotonic = monotonic
@@ -108,11 +131,15 @@ class Connecting:
         redirect = redirect_uri or self._redirect_uri
         if redirect is None:
             raise ConfigurationError(["VAULT_REDIRECT_URI is not set and begin() was not given a redirect_uri"])
-        if return_to is not None and not _is_a_path_here(return_to):
-            raise ConnectRefused("return_to", "it must be a path on this site, beginning with one slash")
+        if redirect_uri:
+            check_redirect_uri(redirect_uri, self._redirect_uris)
+        if return_to is not None:
+            check_return_to(return_to, self._return_to)
         before = None if reconnect is None else self._reconnecting(reconnect, owner, provider_name)
         if labels is None:
             labels = {} if before is None else before.labels
+        check_words(owner, labels, browser)
+        check_scopes(provider, scopes or ())
         wanted = tuple(scopes) if scopes is not None else provider.scopes
         state, verifier = self._new_token(), self._new_token()
         connection_id = reconnect or self._new_id()
@@ -129,7 +156,7 @@ class Connecting:
             redirect,
             return_to,
             " ".join(wanted),
-            _digest(browser) if browser else None,
+            None if browser is None else _digest(browser),
             connection_id,
             reconnect is not None,
             key.id,
@@ -158,32 +185,41 @@ class Connecting:
         error: str | None,
         issuer: str | None,
         parameters: Mapping[str, str],
+        provider_name: str | None,
+        other_account: bool,
     ) -> Connection:
         """End a flow; see ``Vault.complete``."""
-        attempt = self._store.take_attempt(_digest(state))
-        if attempt is None or attempt.tenant != self._tenant:
-            raise ConnectRefused("unknown_state", "this flow is unknown, over ten minutes old, or was completed before")
-        if attempt.browser_digest is not None and not hmac.compare_digest(
-            attempt.browser_digest, _digest(browser or "")
-        ):
-            raise ConnectRefused("other_browser", "the flow was begun in another browser")
-        code = code or parameters.get("oauth_verifier")
-        if error is not None or not code:
+        said = returned(code, error, issuer, parameters)
+        attempt = self._taken(state, browser)
+        if provider_name is not None and attempt.provider != provider_name:
+            raise ConnectRefused("other_provider", "the flow was begun with another provider")
+        if said.error is not None or not said.code:
             raise ConnectRefused("denied", "the owner or the provider did not agree")
         provider = self._begun_with(attempt)
-        if issuer is not None and provider.issuer is not None and issuer != provider.issuer:
-            raise ConnectRefused("other_issuer", "the answer came from another provider than the one asked (RFC 9207)")
+        check_issuer(provider, said.issuer)
         flow = json.loads(self._opened(attempt, FLOW, attempt.verifier_envelope))
-        variables = _variables(provider, _named(provider, flow["variables"], parameters))
+        variables = _variables(provider, variables_named(provider, flow["variables"], parameters))
         given = None
         if attempt.metadata_envelope is not None:
             given = read(self._opened(attempt, METADATA, attempt.metadata_envelope))
+        before = self._store.connection(self._tenant, attempt.connection_id)
+        self._keyring.sealing_key(self._tenant, attempt.owner, provider.name)  # sooner without it than without the code
         sent_at = self._monotonic()
-        returned = _Returned(Secret(code), Secret(flow["remembered"]), variables, parameters)
-        answer = self._fetch(provider, attempt, returned)
-        answer = replace(answer, extra={**_told(provider, parameters), **answer.extra})
-        connection = self._save(provider, attempt, answer, Means(variables=variables), given, sent_at)
-        return replace(connection, return_to=attempt.return_to)
+        received = _Returned(Secret(said.code), Secret(flow["remembered"]), variables, parameters)
+        answer = self._fetch(provider, attempt, received)
+        answer = replace(answer, extra={**worth_keeping(provider, parameters), **answer.extra})
+        consent = _Consent(provider, attempt, answer, Means(variables=variables), before, other_account)
+        return replace(self._kept(consent, given, sent_at), return_to=attempt.return_to)
+
+    def _taken(self, state: str, browser: str | None) -> ConnectAttempt:
+        """Take the flow of a state, which is then used up, whoever brought it."""
+        attempt = self._store.take_attempt(self._tenant, _digest(state))
+        if attempt is None:
+            raise ConnectRefused("unknown_state", "this flow is unknown, over ten minutes old, or was completed before")
+        brought = b"" if browser is None else _digest(browser)
+        if not hmac.compare_digest(attempt.browser_digest or b"", brought):
+            raise ConnectRefused("other_browser", "the flow was begun in another browser")
+        return attempt
 
     def _begun_with(self, attempt: ConnectAttempt) -> Provider:
         """Return the provider as the registration it was asked with: the code is given to that one alone."""
@@ -220,26 +256,46 @@ class Connecting:
         key = self._keyring.opening_key(attempt.data_key_id)
         return open_envelope(key, envelope, context(attempt.tenant, attempt.connection_id, field), 0)
 
-    def _save(
-        self,
-        provider: Provider,
-        attempt: ConnectAttempt,
-        answer: Answer,
-        beside: Means,
-        given: Mapping[str, str] | None,
-        sent_at: float,
-    ) -> Connection:
+    def _kept(self, consent: _Consent, given: Mapping[str, str] | None, sent_at: float) -> Connection:
+        """Keep a consent; when that cannot be, whoever gave it is told to forget it."""
+        try:
+            return self._save(consent, given, sent_at)
+        except VaultError as error:
+            unsealed = self._grant(consent, 1, renewable=True)
+            reason = error.reason if isinstance(error, ConnectRefused) else type(error).__name__
+            self._give_back(consent.provider, unsealed, consent.answer, consent.beside, reason)
+            raise
+
+    def _save(self, consent: _Consent, given: Mapping[str, str] | None, sent_at: float) -> Connection:
         """Seal and store; again when a refresh in flight moved the row's version on meanwhile: the new consent wins."""
-        text = first_text(provider, answer, beside)
+        attempt, answer = consent.attempt, consent.answer
+        text = first_text(consent.provider, answer, consent.beside)
         for _ in range(SAVE_TRIES):
             version = (self._store.grant_version(attempt.connection_id) or 0) + 1
-            unsealed = self._grant(provider, attempt, answer, version, renewable=text is not None)
+            self._check_wanted(consent)
+            unsealed = self._grant(consent, version, renewable=text is not None)
             grant = self._sealer.first(unsealed, answer, text)
             grant = grant._replace(metadata=self._metadata(attempt, given, answer.extra))
             grant = grant._replace(age=timedelta(seconds=self._monotonic() - sent_at))
             if (connection := self._store.connect(grant)) is not None:
                 return connection
         raise ConnectRefused("busy", "the connection changes too fast; start the flow again")
+
+    def _check_wanted(self, consent: _Consent) -> None:
+        """Look at what became of a connection while its new consent was fetched. Raises ``ConnectRefused``."""
+        before = consent.before
+        if before is None:
+            return
+        now = self._store.connection(self._tenant, before.id)
+        if now is None:
+            raise UnknownConnection(before.id)
+        if now.status is Status.DISCONNECTED is not before.status:
+            raise ConnectRefused("disconnected", "the connection was ended meanwhile")
+        if now.connected_at != before.connected_at:
+            raise ConnectRefused("superseded", "another flow gave the connection a newer consent meanwhile")
+        account = consent.answer.account
+        if None not in (account, now.account) and account != now.account and not consent.other_account:
+            raise ConnectRefused("other_account", "the owner agreed with another account than the connection's")
 
     def _metadata(
         self, attempt: ConnectAttempt, given: Mapping[str, str] | None, extra: Mapping[str, str]
@@ -257,9 +313,8 @@ class Connecting:
         owner = (attempt.tenant, attempt.owner, attempt.provider)
         return self._sealer.metadata(*owner, attempt.connection_id, version, {**(given or {}), **extra})
 
-    def _grant(
-        self, provider: Provider, attempt: ConnectAttempt, answer: Answer, version: int, *, renewable: bool
-    ) -> NewGrant:
+    def _grant(self, consent: _Consent, version: int, *, renewable: bool) -> NewGrant:
+        provider, attempt, answer = consent.provider, consent.attempt, consent.answer
         idle = answer.refresh_expires_in or provider.idle_life
         life = answer.expires_in or provider.default_life
         granted = attempt.scopes if answer.scopes is None else " ".join(answer.scopes)
@@ -271,7 +326,7 @@ class Connecting:
             provider=provider.name,
             client=provider.name,
             client_id=_client(provider).client_id,
-            account=answer.account,
+            account=answer.account or (consent.before.account if consent.before else None),
             requested_scopes=attempt.scopes,
             granted_scopes=granted,
             labels=attempt.labels,
@@ -285,74 +340,6 @@ class Connecting:
             refresh_in=due if renewable else life,
             grant_life=answer.grant_expires_in or provider.grant_life or (idle if renewable else None),
         )
-
-    def disconnect(self, connection_id: UUID) -> None:
-        """End a connection; see ``Vault.disconnect``."""
-        if not self._store.disconnect(self._tenant, connection_id):
-            raise UnknownConnection(connection_id)
-        self._doorbell.ring(Deliver.task, Deliver.lane, None)
-
-    def signature(self, token: Token) -> AuthBase:
-        """Return what signs requests with a token of OAuth 1.0a; see ``Vault.signature``."""
-        self._providers.look()
-        provider = self._providers.get(self.connection(token.connection_id).provider)
-        return self._exchange.signature(provider, token)
-
-    def report_rejected(self, connection_id: UUID) -> None:
-        """Have another token got, or its owner told that only they can give one; see ``Vault.report_rejected``."""
-        if self._store.reject(self._tenant, connection_id):
-            self._doorbell.ring(Deliver.task, Deliver.lane, None)
-        else:
-            self.ask(connection_id, insist=False)
-
-    def ask(self, connection_id: UUID, *, insist: bool) -> None:
-        """Make a refresh due now, durably, then ring; see ``Vault.enqueue``."""
-        if self._store.ask(self._tenant, connection_id, insist=insist) is None:
-            if self._store.connection(self._tenant, connection_id) is None:
-                raise UnknownConnection(connection_id)
-            return
-        self._doorbell.ring(Refresh.task, Refresh.lane, str(connection_id))
-
-    def metadata(self, connection_id: UUID) -> dict[str, str]:
-        """Open what is kept with a connection; see ``Vault.metadata``."""
-        sealed = self._store.metadata(self._tenant, connection_id)
-        if sealed is None:
-            self.connection(connection_id)
-            return {}
-        return self._sealer.open_metadata(self._tenant, sealed)
-
-    def set_metadata(self, connection_id: UUID, metadata: Mapping[str, str]) -> None:
-        """Keep something else; see ``Vault.set_metadata``. The last of several at a time wins."""
-        written(metadata)
-        while True:
-            known = self.connection(connection_id)
-            if known.status is Status.DISCONNECTED:
-                raise UnknownConnection(connection_id)
-            before = self._store.metadata(self._tenant, connection_id)
-            version = 1 if before is None else before.version + 1
-            sealed = self._sealer.metadata(self._tenant, known.owner, known.provider, connection_id, version, metadata)
-            if self._store.put_metadata(self._tenant, sealed):
-                return
-
-    def connection(self, connection_id: UUID) -> Connection:
-        """Read one connection. Raises ``UnknownConnection``."""
-        found = self._store.connection(self._tenant, connection_id)
-        if found is None:
-            raise UnknownConnection(connection_id)
-        return found
-
-    def connections(
-        self, *, owner: str | None, provider: str | None, status: str | None, after: UUID | None, limit: int
-    ) -> list[Connection]:
-        """List connections; see ``Vault.connections``."""
-        return self._store.connections(
-            self._tenant, owner=owner, provider=provider, status=status, after=after, limit=limit
-        )
-
-
-def _is_a_path_here(where: str) -> bool:
-    """Whether a browser stays on this site: it drops tabs and line ends before it reads an address (WHATWG URL)."""
-    return where.startswith("/") and not where.startswith(("//", "/\\")) and where.isprintable()
 
 
 def _client(provider: Provider) -> Client:
@@ -375,17 +362,5 @@ def _variables(provider: Provider, given: Mapping[str, str]) -> dict[str, str]:
         raise ConnectRefused("variables", str(error)) from None
 
 
-def _named(provider: Provider, begun: Mapping[str, str], parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables a flow was begun with, or those that the redirect names instead."""
-    found = {name: parameters.get(each.parameter or "") for name, each in provider.variables.items()}
-    return {**begun, **{name: value for name, value in found.items() if value}}
-
-
-def _told(provider: Provider, parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return what the redirect said that is worth keeping."""
-    found = {name: parameters.get(name, "") for name in provider.callback_parameters}
-    return {name: value for name, value in found.items() if value and value.isprintable() and len(value) <= LONGEST}
-
-
 def _digest(text: str) -> bytes:
-    return sha256(text.encode()).digest()
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -28,6 +28,7 @@ from vault.encodings import parse_encryption_key
 from vault.errors import ConfigurationError
 from vault.model import DEFAULT_TENANT, SYSTEM
 from vault.provider import Client
+from vault.redirects import is_place, is_redirect_uri
 from vault.secret import Secret
 from vault.settings.clients import PREFIX, read_clients
 
@@ -82,6 +83,18 @@ def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
         except ValueError:
             raise ValueError("is written as networks such as 10.1.0.0/16 or fd00::/8, comma-separated") from None
     return words
+
+
+def _redirect_uris(uris: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(is_redirect_uri(uri) for uri in uris):
+        raise ValueError("is written as absolute URIs without a fragment, comma-separated")
+    return uris
+
+
+def _places(uris: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(is_place(uri) for uri in uris):
+        raise ValueError("is written as https://host or https://host/path, comma-separated")
+    return uris
 
 
 def _tenant(name: str) -> str:
@@ -152,6 +165,10 @@ class Settings(BaseModel):
     """Networks that are not public and whose addresses providers and endpoints may have, such as 10.1.0.0/16."""
     redirect_uri: str | None = None
     """Where providers send owners back to, when ``begin()`` is not told."""
+    redirect_uris: Annotated[Words, AfterValidator(_redirect_uris)] = ()
+    """Other redirect URIs that ``begin()`` may be told, exactly as they are; comma-separated."""
+    return_to: Annotated[Words, AfterValidator(_places)] = ()
+    """Origins, or paths there, that owners may go to after connecting, beside paths on this site; comma-separated."""
 
     refresh_threshold: float = Field(
         default=0.9, gt=0, le=1, validation_alias=_alias("REFRESH_THRESHOLD", "TOKEN_REFRESH_THRESHOLD")

@@ -23,6 +23,7 @@ from vault.store.tables import (
     connection,
     connection_metadata,
     oauth_grant,
+    revocation,
     schedule,
 )
 from vault.store.telling import DISCONNECTED, RECOVERY, TROUBLE
@@ -95,12 +96,12 @@ class PostgresConnections:
         with self._database.begin() as transaction:
             transaction.execute(connect_attempt.insert().values(values))
 
-    def take_attempt(self, state_digest: bytes) -> ConnectAttempt | None:
+    def take_attempt(self, tenant: str, state_digest: bytes) -> ConnectAttempt | None:
         """See ``ConnectionStore.take_attempt``."""
         columns = [connect_attempt.c[name] for name in ConnectAttempt._fields]
         take = (
             connect_attempt.delete()
-            .where(connect_attempt.c.state_digest == state_digest)
+            .where(connect_attempt.c.state_digest == state_digest, connect_attempt.c.tenant == tenant)
             .returning(*columns, connect_attempt.c.expires_at > _now)
         )
         with self._database.begin() as transaction:
@@ -200,6 +201,16 @@ class PostgresConnections:
             transaction.execute(audit.insert().values(event))
             return True
 
+    def give_back(self, grant: NewGrant, reason: str) -> None:
+        """See ``ConnectionStore.give_back``."""
+        columns = ("connection_id", "tenant", "owner", "provider", "version", "data_key_id", "client_id")
+        values = {name: getattr(grant, name) for name in columns}
+        detail = {"provider": grant.provider, "reason": reason}
+        with self._database.begin() as transaction:
+            transaction.execute(revocation.insert().inline().values(**values, refresh_envelope=grant.refresh_envelope))
+            row = audit_row(grant.tenant, "connection.given_back", grant.connection_id, detail)
+            transaction.execute(audit.insert().values(row))
+
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """See ``ConnectionStore.disconnect``."""
         lock = sa.select(schedule.c.connection_id).where(schedule.c.connection_id == connection_id).with_for_update()
@@ -212,6 +223,7 @@ class PostgresConnections:
             if grant is None:
                 return False
             transaction.execute(_REVOKE_LATER, {"wanted": connection_id})
+            transaction.execute(connect_attempt.delete().where(connect_attempt.c.connection_id == connection_id))
             if grant.status != Status.DISCONNECTED:
                 forget(transaction, connection_id, "disconnected")
                 detail = {"refresh": grant.refresh_fp.hex() if grant.refresh_fp else None}

@@ -43,6 +43,10 @@ def but(*names: str) -> Columns:
 
 _TOLD: Final = ("tenant", "event", "connection_id", "detail")
 """What a process says of an act. Its number, its instant and its transaction are the database's to say."""
+_GIVEN_BACK: Final = (
+    *("connection_id", "tenant", "owner", "provider", "version", "data_key_id", "refresh_envelope", "client_id"),
+)
+"""Of a grant that a web app got and could not keep. Who writes such a row can have revoked what he could end anyway."""
 _KEPT_OUT = Share(OWN)
 """There are rows of tenants, and web apps have no business with them."""
 _OF_NOBODY = Share(None)
@@ -55,7 +59,7 @@ SHARES: Final[dict[str, Share]] = {
     "schedule": Share(OF_CONNECTION, ALL, ALL, but("connection_id")),
     "grant_end": Share(OF_CONNECTION, ALL),
     "candidate": Share(OWN, ("connection_id", "tenant"), remove=True),
-    "revocation": _KEPT_OUT,
+    "revocation": Share(OWN, add=_GIVEN_BACK),
     "connect_attempt": Share(OWN, ALL, ALL, remove=True),
     "oauth_client": Share(OF_ALL, ALL),  # web apps exchange codes, and need our client secrets for it
     # Credentials are theirs to look after.

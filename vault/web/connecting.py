@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Annotated, Any, Final
@@ -193,13 +193,15 @@ def returned(
     iss: Annotated[Line | None, Query()] = None,
 ) -> Response:
     """End a flow in the browser that began it. Needs no key: state and cookie are the authority."""
+    _check_once([name for name, _ in request.query_params.multi_items()])
     secure = _is_secure(request)
     cookie = _cookie(state, secure=secure)
     browser = request.cookies.get(cookie)
     vault = _whose(house_of(request), provider, state, None)
     connection = vault.complete(
-        state=state, code=code, browser=browser, error=error, issuer=iss, parameters=request.query_params
-    )
+        state=state, code=code, browser=browser, error=error, issuer=iss, parameters=request.query_params,
+        provider=provider,
+    )  # fmt: skip
     if connection.return_to is not None:
         answer: Response = RedirectResponse(connection.return_to, 303)
     else:
@@ -207,6 +209,12 @@ def returned(
         answer = JSONResponse(said.model_dump(mode="json"))
     answer.delete_cookie(cookie, path="/", secure=secure, httponly=True, samesite="lax")
     return answer
+
+
+def _check_once(names: Sequence[str]) -> None:
+    """Refuse a redirect that says something twice: whoever checks it might read the other (RFC 6749, section 3.1)."""
+    if len(names) != len(set(names)):
+        raise ConnectRefused("malformed", "the redirect says something twice")
 
 
 async def _posted(request: Request, given: Credentials) -> tuple[Caller, Callback] | dict[str, str]:
@@ -217,6 +225,7 @@ async def _posted(request: Request, given: Credentials) -> tuple[Caller, Callbac
             fields = parse_qsl(raw.decode(), max_num_fields=50)
         except ValueError:
             raise Problem("malformed") from None
+        _check_once([name for name, _ in fields])
         return dict(fields)
     caller = await house_of(request).admit(given, "connections:write", "connects")
     try:
@@ -260,7 +269,7 @@ def handed_over(
     vault = _whose(house_of(request), provider, brought.state, caller)
     connection = vault.complete(
         state=brought.state, code=brought.code, browser=brought.browser, error=brought.error, issuer=brought.iss,
-        parameters=brought.parameters,
+        parameters=brought.parameters, provider=provider,
     )  # fmt: skip
     return ConnectionShape.of(connection)
 

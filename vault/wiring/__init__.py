@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from vault import policy
+from vault.engine.giving_back import GivingBack
 from vault.engine.moving import Prover, Reader
 from vault.engine.sealing import Sealer
 from vault.engine.tools import Tools
@@ -47,6 +48,7 @@ from vault.services.refresh import Refreshing
 from vault.services.revocation import Revoking
 from vault.services.standing import Counting, Inspecting
 from vault.services.strings import Strings
+from vault.services.tending import Tending
 from vault.services.validation import Validating
 from vault.settings import Settings
 from vault.sources import open_source
@@ -243,16 +245,24 @@ class Wiring:
 
     def connecting(self, tenant: str) -> Connecting:
         """Connect flows of one tenant."""
+        settings, store, sealer = self._settings, self._connections(tenant), Sealer(self.keys.keyring, self._policy)
         return Connecting(
-            tenant, self._connections(tenant), self._providers, self._exchange, self.keys.keyring,
-            Sealer(self.keys.keyring, self._policy), self.doorbell, self._policy,
-            redirect_uri=self._settings.redirect_uri, new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32),
-            monotonic=monotonic,
+            tenant, store, self._providers, self._exchange, self.keys.keyring, sealer,
+            GivingBack(store, self._exchange, sealer, self.doorbell), self._policy,
+            redirect_uri=settings.redirect_uri, redirect_uris=settings.redirect_uris, return_to=settings.return_to,
+            new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32), monotonic=monotonic,
+        )  # fmt: skip
+
+    def tending(self, tenant: str) -> Tending:
+        """Looking after one tenant's connections."""
+        sealer = Sealer(self.keys.keyring, self._policy)
+        return Tending(
+            tenant, self._connections(tenant), self._providers, self._exchange, sealer, self.doorbell
         )  # fmt: skip
 
     def validating(self, tenant: str) -> Validating:
         """Validation of tokens, for one tenant."""
-        return self.validation.validating(tenant, self.connecting(tenant).connection, self.access(tenant).get)
+        return self.validation.validating(tenant, self.tending(tenant).connection, self.access(tenant).get)
 
     def provider(self, name: str) -> Provider:
         """A provider as it is known now. Raises ``UnknownProvider``."""

@@ -30,14 +30,15 @@ def _attempt(rows: Rows, digest: bytes = b"digest") -> ConnectAttempt:
 def test_an_attempt_is_taken_once(rows: Rows) -> None:
     attempt = _attempt(rows)
     rows.connections.save_attempt(attempt, LIFE)
-    assert rows.connections.take_attempt(b"of nobody") is None
-    assert rows.connections.take_attempt(b"digest") == attempt
-    assert rows.connections.take_attempt(b"digest") is None
+    assert rows.connections.take_attempt("default", b"of nobody") is None
+    assert rows.connections.take_attempt("another tenant", b"digest") is None
+    assert rows.connections.take_attempt("default", b"digest") == attempt
+    assert rows.connections.take_attempt("default", b"digest") is None
 
 
 def test_an_attempt_is_not_taken_when_its_time_is_over(rows: Rows) -> None:
     rows.connections.save_attempt(_attempt(rows), ZERO)
-    assert rows.connections.take_attempt(b"digest") is None
+    assert rows.connections.take_attempt("default", b"digest") is None
 
 
 def test_connecting_makes_every_row_at_once(rows: Rows) -> None:

@@ -61,5 +61,5 @@ def test_sweeping_removes_flows_and_candidates_that_have_had_their_day_and_nothi
     assert upkeep.sweep(dry_run=True) == due
     assert upkeep.sweep(dry_run=False) == due
     assert upkeep.sweep(dry_run=False) == {"connect_attempts": 0, "rotations": 0, "candidates": 0, "credentials": 0}
-    assert rows.connections.take_attempt(b"open") is not None
+    assert rows.connections.take_attempt("default", b"open") is not None
     assert [row["connection_id"] for row in rows.sql("SELECT connection_id FROM evergrant.candidate")] == [kept]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.integration.waiting import until
 from tests.integration.walls.conftest import WalledHouse
 from tests.simulator.client import consent
-from vault import ConfigurationError, Refresh, Status, UnknownConnection, UnknownCredential
+from vault import ConfigurationError, ConnectRefused, Refresh, Status, UnknownConnection, UnknownCredential
 from vault.secret import Secret
 
 NOW = timedelta(0)
@@ -64,6 +66,24 @@ def test_a_web_app_disconnects_what_workers_hold_answers_of(walled: WalledHouse)
         ("default", "olga", "acme", "evergrant")
     }
     assert walled.sql("SELECT FROM evergrant.candidate") == []
+
+
+def test_a_web_app_has_a_grant_revoked_that_it_got_too_late(walled: WalledHouse) -> None:
+    """It can hand over what it cannot read back."""
+    each = walled.connect()
+    urls = [walled.vault.begin("acme", owner="olga", reconnect=each).url for _ in range(2)]
+    first, second = (consent(f"{url}&login_hint={name}") for url, name in zip(urls, ("late", "soon"), strict=True))
+    walled.simulator.add_fault(walled.far_side, "slow", grant_type="authorization_code", next=1, delay=1.0)
+    with ThreadPoolExecutor(1) as aside:
+        late = aside.submit(lambda: walled.vault.complete(state=first["state"], code=first["code"]))
+        until(lambda: bool(list(walled.oracle.lineage("late", walled.far_side))))
+        walled.vault.complete(state=second["state"], code=second["code"])
+        with pytest.raises(ConnectRefused, match="superseded"):
+            late.result(20)
+    [waiting] = walled.sql("SELECT * FROM evergrant.revocation")
+    assert (waiting["tenant"], waiting["owner"], waiting["client_id"]) == ("default", "olga", "evergrant")
+    walled.worker.refresh_scan()
+    assert walled.events(each)[-2:] == ["connection.given_back", "connection.revoked"]
 
 
 def test_a_web_app_looks_after_credentials(walled: WalledHouse) -> None:

@@ -184,3 +184,26 @@ def test_an_account_is_connected_again_in_place(front: Front) -> None:
     start = begun(client)
     front.house.sql("UPDATE evergrant.connect_attempt SET expires_at = now()")
     problem(client.post("/acme/callback", json=brought(start)), 400, "connect_refused")
+
+
+@pytest.mark.parametrize("twice", ["state", "code", "iss", "unknown"])
+def test_a_redirect_that_says_something_twice_is_refused_and_the_flow_goes_on(front: Front, twice: str) -> None:
+    """Whoever looks at the first of two, and whoever uses the second, are not both right (RFC 6749, section 3.1)."""
+    browser = front.browser()
+    sent = browser.get(ticketed(front))
+    back = consent(sent.headers["location"])
+    doubled = [*back.items(), (twice, "another"), (twice, "another")]
+    said = problem(browser.get("/acme/callback", params=doubled), 400, "connect_refused")
+    assert said["reason"] == "malformed"
+    form = front.browser().post("/acme/callback", data=doubled)
+    assert problem(form, 400, "connect_refused")["reason"] == "malformed"
+    assert browser.get("/acme/callback", params=back).status_code == 200
+
+
+@pytest.mark.parametrize("uri", ["https://evil.example/cb", "http://127.0.0.1:9/callback/", "http://127.0.0.1:9/CB"])
+def test_a_key_does_not_choose_where_codes_go(front: Front, uri: str) -> None:
+    client = front.client("connections:write")
+    refused = client.get("/acme/auth", params={**OWNER, "redirect_uri": uri})
+    assert problem(refused, 400, "connect_refused")["reason"] == "redirect_uri"
+    visited = front.browser().get(ticketed(front, redirect_uri=uri))
+    assert problem(visited, 400, "connect_refused")["reason"] == "redirect_uri"
