@@ -77,9 +77,9 @@ def test_a_revocation_is_tried_again_until_the_provider_is_back(scene: Scene) ->
     made = agreed(scene, "olga").complete()
     scene.house.simulator.configure(scene.house.far_side, outage="error")
     scene.vault.disconnect(made.id)
-    for _ in range(2):
+    for times in (1, 2):  # each pause is twice as long as the one before
         scene.house.worker.refresh_scan()
-        scene.house.pass_time(SOON)
+        scene.house.pass_time(SOON * times)
     assert alive(scene, "olga")
     assert outcomes(scene, made.id) == []
     scene.house.simulator.configure(scene.house.far_side, outage="off")

@@ -13,7 +13,7 @@ class RevocationStore(Protocol):
     """Tokens that a provider must be told to forget."""
 
     def take_revocations(self, limit: int, lease: timedelta) -> list[Revocation]:
-        """Due ones, each counted as tried and put off by ``lease``."""
+        """Due ones, each counted as tried and put off by ``lease``, and by twice as much after each further try."""
 
     def end_revocation(self, revocation: Revocation, outcome: str) -> None:
         """Forget one, with an audit row that says how it ended."""

@@ -27,6 +27,8 @@ CANDIDATE_LIFE = timedelta(days=30)
 PURGED_AT_ONCE = 10_000
 ROTATION_LIFE = timedelta(days=90)
 """What came of a rotation is known for this long; the audit knows it longer."""
+MOST_DOUBLINGS = 8
+"""Of the pause between two tries to revoke: from five minutes it grows to most of a day."""
 _now = sa.func.now()
 
 
@@ -44,10 +46,11 @@ class PostgresUpkeep:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        doublings = sa.func.power(2, sa.func.least(revocation.c.attempt, MOST_DOUBLINGS))
         take = (
             revocation.update()
             .where(revocation.c.id.in_(due.scalar_subquery()))
-            .values(attempt=revocation.c.attempt + 1, next_at=_now + lease)
+            .values(attempt=revocation.c.attempt + 1, next_at=_now + sa.literal(lease) * doublings)
             .returning(*[revocation.c[name] for name in Revocation._fields])
         )
         with self._database.begin() as transaction:
