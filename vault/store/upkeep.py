@@ -50,7 +50,7 @@ class PostgresUpkeep:
         take = (
             revocation.update()
             .where(revocation.c.id.in_(due.scalar_subquery()))
-            .values(attempt=revocation.c.attempt + 1, next_at=_now + sa.literal(lease) * doublings)
+            .values(attempt=revocation.c.attempt + 1, next_at=_now + sa.literal(lease).op("*")(doublings))
             .returning(*[revocation.c[name] for name in Revocation._fields])
         )
         with self._database.begin() as transaction:
