@@ -85,7 +85,7 @@ def api(house: House, connection: Connection) -> int:
 def handed_over(house: House, name: str, **words: object) -> Connection:
     made = house.vault.store_oauth(name, owner="us", **words)  # type: ignore[arg-type]
     with pytest.raises(RefreshPending):
-        house.vault.get(made.connection)
+        house.another_vault(get_deadline_s=0.1).get(made.connection)
     assert house.worker.refresh_scan().refreshed == 1
     return house.vault.connection(made.connection)
 

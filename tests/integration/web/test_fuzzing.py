@@ -37,7 +37,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 10
+EXAMPLES = 6
 """Of each operation and each sort."""
 SEED = 20
 UNLIMITED = {f"http_rate_{what}": 0.0 for what in ("tokens", "connects", "introspections", "others")}
