@@ -41,6 +41,8 @@ class FakeSessions:
                 return session, row.token_hash, self.now()
         return None
 
+    # What follows no test of logic asks for: it is tried on PostgreSQL, and whoever asks for it here is told so.
+
     def session(self, tenant: str, session_id: UUID) -> UserSession | None:
         raise NotImplementedError
 

@@ -257,7 +257,12 @@ class Drain:
         sent = Sent(claim, provider, spent, prepared, self._now())
         deadline = policy.timing(tools.policy, provider).deadline
         within = policy.send_within(tools.policy, provider, claim.lease_until - sent.sent_at)
-        request = tools.endpoint.refresh_request(provider, spent, sent, deadline, within)
+        try:
+            request = tools.endpoint.refresh_request(provider, spent, sent, deadline, within)
+        except Exception as error:  # noqa: BLE001  # whatever it is, one row that cannot be asked about stops no other
+            log.error("refresh.unwritable", error=type(error).__name__)  # a traceback shows locals
+            self._drop(provider, self._unprepared(claim, "unwritable"), "unprepared")
+            return
         if isinstance(request, TokenRequest):
             tools.gate.take(provider, 1)
             tools.transport.start(request)
