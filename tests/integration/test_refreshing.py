@@ -25,6 +25,8 @@ from vault import ReconnectRequired, RefreshPending, StoreUnavailable
 from vault.claims import Kept
 from vault.engine import drain
 from vault.lineage import Place
+from vault.oauth.endpoint import OAuthEndpoint
+from vault.provider import Provider
 from vault.secret import Secret
 from vault.spool import FileSpool
 from vault.store.engine import Database
@@ -719,3 +721,24 @@ def test_deadlines_hold_for_requests_that_are_never_answered(build: Callable[...
     told = house.audit(each)[-1]
     taken: datetime = house.row(each)["intent_at"]
     assert timedelta(seconds=DEADLINE_S) <= told["at"] - taken < timedelta(seconds=DEADLINE_S) + SLACK
+
+
+def test_a_request_that_cannot_be_written_puts_off_its_own_row_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, other = house.connect("odd"), house.connect("other")
+    house.make_due(odd, other)
+    written = OAuthEndpoint.refresh_request
+
+    def sometimes(self: OAuthEndpoint, provider: Provider, spent: Secret, tag: Any, *rest: Any) -> Any:
+        if tag.claim.connection_id == odd:
+            raise TypeError("not to be written")
+        return written(self, provider, spent, tag, *rest)
+
+    monkeypatch.setattr(OAuthEndpoint, "refresh_request", sometimes)
+    assert house.worker.refresh_scan().refreshed == 1
+    assert house.state(other) == ("active", None)
+    assert house.state(odd) == ("active", "unwritable")
+    monkeypatch.undo()
+    house.make_due(odd)
+    assert house.worker.refresh_scan().refreshed == 1
