@@ -84,7 +84,7 @@ from vault.jobs import (
 )
 from vault.migration.plan import Migration
 from vault.migration.summary import MigrationSummary
-from vault.model import Connection, Credential, CredentialValue, CredentialVersion, Status, Token
+from vault.model import Connection, Credential, CredentialValue, CredentialVersion, Status, Token, grant_id
 from vault.ports import Flow, Miscounted, OpenAudit, Retired, Shredded, TenantKek, Ticket
 from vault.secret import Secret
 from vault.services.api_keys import NewApiKey
@@ -223,6 +223,7 @@ __all__ = [
     "WebhookStyle",
     "anchor_line",
     "count_request",
+    "grant_id",
     "metrics_text",
     "read_anchors",
     "row_fields",

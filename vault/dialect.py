@@ -55,6 +55,21 @@ class AnswerStyle(NamedTuple):
     """Where the answer names the account."""
     kept: tuple[str, ...] = ()
     """What becomes metadata of the connection (Salesforce's ``instance_url``)."""
+    token_type: str | None = None
+    """How tokens are presented, where the answer's ``token_type`` says something else (Slack's ``bot``)."""
+
+
+class FurtherGrant(NamedTuple):
+    """Another grant that may come with a consent, to be looked after beside the first (Slack's user beside its bot)."""
+
+    root: str
+    """Where in the answer to a code its members stand; what else ``AnswerStyle`` says holds for them too."""
+    account: str | None = None
+    """Where the answer names its account, from the top."""
+    scope_parameter: str | None = None
+    """Of the authorization request, which says what to ask for; None: it comes by itself."""
+    scopes: tuple[str, ...] = ()
+    """What to ask for unless the app says."""
 
 
 class Meaning(StrEnum):

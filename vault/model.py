@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -58,6 +59,10 @@ class Connection:
     refreshed_at: datetime | None
     expires_at: datetime | None
     grant_ends_at: datetime | None
+    grant: str | None = None
+    """The name of a further grant, which goes with another connection (Slack's ``user``); None: it stands by itself."""
+    part_of: UUID | None = None
+    """The connection that a further grant goes with."""
     return_to: str | None = None
     """Where the owner wanted to go after connecting; only set on what ``complete()`` returns."""
 
@@ -65,6 +70,19 @@ class Connection:
     def missing_scopes(self) -> tuple[str, ...]:
         """Scopes that were asked for and not granted, in the order asked."""
         return tuple(s for s in self.requested_scopes if s not in self.granted_scopes)
+
+
+def grant_id(connection_id: UUID, grant: str) -> UUID:
+    """Return the id of a further grant, which follows from its connection's, so that an app needs to keep only one.
+
+    It stands wherever a connection's can, and looks like those (RFC 9562, version 4). Whether there is such a grant
+    is not looked at.
+
+    Args:
+        connection_id: The connection it goes with.
+        grant: Its name in the provider's row, such as Slack's ``user``.
+    """
+    return UUID(bytes=sha256(b"grant\0" + connection_id.bytes + grant.encode()).digest()[:16], version=4)
 
 
 SIGNING = "OAuth1"
@@ -193,3 +211,5 @@ class Answer:
     """Whose account it is, where the provider says so in this answer."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """What else the provider's row says is worth keeping."""
+    grants: Mapping[str, Answer] = field(default_factory=dict)
+    """Further grants that came in this answer, by their names in the provider's row."""

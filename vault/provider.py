@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from vault.dialect import AnswerStyle, Assertion, ErrorStyle, RequestStyle, Variable
+from vault.dialect import AnswerStyle, Assertion, ErrorStyle, FurtherGrant, RequestStyle, Variable
 from vault.secret import Secret
 
 LONGEST_LIFE = timedelta(days=3650)
@@ -151,6 +151,8 @@ class Provider:
     assertion: Assertion = PLAIN_ASSERTION
     variables: Mapping[str, Variable] = field(default_factory=dict)
     """Parts of the addresses above that differ from connection to connection."""
+    grants: Mapping[str, FurtherGrant] = field(default_factory=dict)
+    """Further grants that a consent may bring, by the names that apps use for them."""
     callback_parameters: tuple[str, ...] = ()
     """Parameters of the redirect that become metadata of the connection (QuickBooks's ``realmId``)."""
     certificate: UUID | None = None

@@ -84,10 +84,14 @@ def check_words(owner: str, labels: Mapping[str, str], browser: str | None) -> N
         raise ConnectRefused("malformed", "labels are text by text, at most 64, without what cannot be stored")
 
 
-def check_scopes(provider: Provider, scopes: Sequence[str]) -> None:
-    """Check what is asked for: one scope must not be several. Raises ``ConnectRefused``: ``scopes``."""
+def check_scopes(provider: Provider, scopes: Sequence[str], grants: Mapping[str, Sequence[str]]) -> None:
+    """Check what is asked for: one scope must not be several. Raises ``ConnectRefused``: ``scopes``, ``grants``."""
+    for name in grants:
+        if name not in provider.grants or provider.grants[name].scope_parameter is None:
+            known = ", ".join(each for each, style in provider.grants.items() if style.scope_parameter) or "none"
+            raise ConnectRefused("grants", f"further grants that can be asked {provider.name} for: {known}")
     mark = provider.scope_separator.strip()
-    for scope in scopes:
+    for scope in (*scopes, *(each for several in grants.values() for each in several)):
         if not _SCOPE.fullmatch(scope) or len(scope) > LONGEST_WORD or (mark and mark in scope):
             raise ConnectRefused("scopes", "one of them is no scope (RFC 6749, section 3.3)")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +23,7 @@ def token_answer(
     shape: AnswerShape,
     missing: Iterable[str] = (),
     accept: str = "",
+    beside: Mapping[str, tuple[Family, Pair]] | None = None,
 ) -> bytes:
     """The success answer of the token endpoint (RFC 6749, section 5.1).
 
@@ -33,8 +34,9 @@ def token_answer(
         shape: the provider's dress.
         missing: members a fault takes away.
         accept: the request's Accept header, which may overrule a form-encoded shape.
+        beside: further grants, by the members under which they come.
     """
-    remaining = max(0, round(family.access_tokens[pair.access_token].expires_at - now))
+    remaining = _remaining(family, pair, now)
     if shape is PLAIN and not missing:
         refresh = "" if pair.refresh_token is None else f'"refresh_token":"{pair.refresh_token}",'
         return write_answer(
@@ -42,16 +44,23 @@ def token_answer(
             f'{{"access_token":"{pair.access_token}","token_type":"Bearer","expires_in":{remaining},'
             f'{refresh}"scope":{quote(family.scope)}}}'.encode(),
         )
-    members = _dressed(family, pair, now, remaining, shape)
+    members = _dressed(family, pair, now, shape)
     for name in (*shape.omit, *missing):
         members.pop(shape.rename.get(name, name), None)
     if shape.form and "application/json" not in accept:
         return write_answer(200, urlencode({**members, **shape.extra}).encode(), FORM)
     body = {**shape.extra, shape.nest: members} if shape.nest else {**members, **shape.extra}
+    for name, (other, tokens) in (beside or {}).items():
+        body[name] = {**_dressed(other, tokens, now, shape), **body.get(name, {})}
     return write_answer(200, json.dumps(body).encode(), JSON)
 
 
-def _dressed(family: Family, pair: Pair, now: float, remaining: int, shape: AnswerShape) -> dict[str, Any]:
+def _remaining(family: Family, pair: Pair, now: float) -> int:
+    return max(0, round(family.access_tokens[pair.access_token].expires_at - now))
+
+
+def _dressed(family: Family, pair: Pair, now: float, shape: AnswerShape) -> dict[str, Any]:
+    remaining = _remaining(family, pair, now)
     members: dict[str, Any] = {"access_token": pair.access_token, "token_type": "Bearer"}
     match shape.expires_in:
         case "string":

@@ -26,6 +26,8 @@ class AnswerShape:
             the epoch, `at_ms` in milliseconds, `iso`.
         refresh_token_expires_in: name of the member that tells the refresh token's life; empty for none.
         scope_separator: between two scopes.
+        beside: member to the authorization parameter whose scopes are another grant of the account: it comes under that
+            member of the answer to a code, with tokens of its own (`authed_user`).
         form: answer urlencoded instead of JSON, unless the client accepts only JSON.
     """
 
@@ -36,6 +38,7 @@ class AnswerShape:
     expires_in: Literal["seconds", "string", "milliseconds", "clock", "at", "at_ms", "iso"] = "seconds"
     refresh_token_expires_in: str = ""
     scope_separator: str = " "
+    beside: dict[str, str] = field(default_factory=dict)
     form: bool = False
 
 

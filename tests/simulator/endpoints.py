@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from tests.simulator import dialects, signed
@@ -45,6 +45,7 @@ def authorize(call: Call) -> Honest:
         offline = all(form.get(name) == value for name, value in config.offline_parameters.items())
         account = form.get("login_hint") or f"account-{len(provider.codes) + 1}"
         scope = form.get("scope") or config.default_scope
+        asked = {name: form.get(parameter, "") for name, parameter in config.answer.beside.items()}
         back["code"] = provider.new_code(
             Code(
                 account,
@@ -54,6 +55,7 @@ def authorize(call: Call) -> Honest:
                 offline,
                 call.now + CODE_LIFE,
                 form.get("client_id"),
+                {name: further.replace(",", " ") for name, further in asked.items() if further},
             )
         )
     joint = "&" if urlsplit(redirect_uri).query else "?"
@@ -125,10 +127,12 @@ def _refuse(call: Call, status: int, error: str, description: str, reason: str) 
     return Honest(error_answer(status, error, description, provider.config.errors_as_200, accept))
 
 
-def _grant_answer(call: Call, family: Family, pair: Pair, event: int) -> Honest:
+def _grant_answer(
+    call: Call, family: Family, pair: Pair, event: int, beside: Mapping[str, tuple[Family, Pair]] | None = None
+) -> Honest:
     missing = call.fault.fields if call.fault is not None and call.fault.kind == "missing" else ()
     accept = call.head.headers.get("accept", "")
-    return Honest(token_answer(family, pair, call.now, call.provider.config.answer, missing, accept), event)
+    return Honest(token_answer(family, pair, call.now, call.provider.config.answer, missing, accept, beside), event)
 
 
 def _refresh(call: Call) -> Honest:
@@ -176,7 +180,14 @@ def _exchange_code(call: Call) -> Honest:
         code.account, code.scope, "authorization_code", call.now, code.offline, call.number, call.fault
     )
     code.family, family.client_id = family, code.client_id
-    return _grant_answer(call, family, pair, event)
+    beside = {}
+    for name, scope in code.beside.items():
+        other, tokens, _ = provider.new_family(
+            code.account, scope, "authorization_code", call.now, code.offline, call.number, call.fault
+        )
+        other.client_id = code.client_id
+        beside[name] = (other, tokens)
+    return _grant_answer(call, family, pair, event, beside)
 
 
 def _challenge(verifier: str) -> str:

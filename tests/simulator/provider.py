@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.simulator.answers import PLAIN
@@ -29,6 +29,8 @@ class Code:
     offline: bool
     expires_at: float
     client_id: str | None = None
+    beside: dict[str, str] = field(default_factory=dict)
+    """Scopes of further grants, by the members under which they come."""
     family: Family | None = None
 
 

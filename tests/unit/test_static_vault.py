@@ -45,8 +45,23 @@ def test_it_keeps_metadata() -> None:
     assert vault.metadata(connection_id) == {"instance_url": "https://na1.example"}
 
 
+def test_it_has_further_grants() -> None:
+    vault = StaticVault()
+    connection_id = vault.add("slack", owner="user-17", access_token="at-bot")
+    further = vault.add_grant(connection_id, "user", access_token="at-user")
+    assert vault.get(connection_id, grant="user") == vault.get(further)
+    assert vault.get(further).access_token.reveal() == "at-user"
+    assert [(each.id, each.grant, each.part_of) for each in vault.grants(connection_id)] == [
+        (further, "user", connection_id)
+    ]
+    assert [each.id for each in vault.connections()] == [connection_id]
+    with pytest.raises(UnknownConnection):
+        vault.get(connection_id, grant="bot")
+
+
 @pytest.mark.parametrize(
-    "name", ["get", "get_many", "enqueue", "report_rejected", "connection", "metadata", "set_metadata"]
+    "name",
+    ["get", "get_many", "enqueue", "report_rejected", "connection", "grants", "metadata", "set_metadata"],
 )
 def test_its_calls_are_the_vaults(name: str) -> None:
     """An app that runs against the one runs against the other."""

@@ -43,17 +43,20 @@ def list_(output: Output, /, **filters: Any) -> None:
 @click.argument("connection_id", type=click.UUID)
 @click.pass_obj
 def show(output: Output, connection_id: UUID) -> None:
-    """Show one connection, without its secrets."""
-    output.facts(_facts(Vault.from_env().connection(connection_id)))
+    """Show one connection, without its secrets, and its further grants by name."""
+    vault = Vault.from_env()
+    further = {f"grant {each.grant}": f"{each.id} {each.status.value}" for each in vault.grants(connection_id)}
+    output.facts({**_facts(vault.connection(connection_id)), **further})
 
 
 @click.command()
 @click.argument("connection_id", type=click.UUID)
+@click.option("--grant", help="Of which further grant, such as Slack's user.")
 @click.option("--reveal", is_flag=True, help="Print the access token itself; mind who looks on.")
 @click.pass_obj
-def get(output: Output, connection_id: UUID, *, reveal: bool) -> None:
+def get(output: Output, connection_id: UUID, *, grant: str | None, reveal: bool) -> None:
     """Ask for a token as an app would."""
-    token = Vault.from_env().get(connection_id)
+    token = Vault.from_env().get(connection_id, grant=grant)
     shown = token.access_token.reveal() if reveal else repr(token.access_token)
     output.facts({"access_token": shown, "token_type": token.token_type, "expires_at": token.expires_at})
 
@@ -82,5 +85,6 @@ def refresh(output: Output, connection_id: UUID | None, *, due: bool, seconds: f
 
 def _facts(connection: Connection) -> dict[str, Any]:
     names = ("id", "owner", "provider", "account", "status", "reason", "requested_scopes", "granted_scopes",
-             "missing_scopes", "labels", "connected_at", "refreshed_at", "expires_at", "grant_ends_at")  # fmt: skip
+             "missing_scopes", "labels", "connected_at", "refreshed_at", "expires_at", "grant_ends_at",
+             "grant", "part_of")  # fmt: skip
     return {name: getattr(connection, name) for name in names}

@@ -19,7 +19,7 @@ from vault.facade.session import ProviderSession
 from vault.facade.sessions import SessionCalls
 from vault.facade.standing import StandingCalls
 from vault.jobs import Refresh
-from vault.model import SIGNING, Connection, Token, checked_tenant
+from vault.model import SIGNING, Connection, Token, checked_tenant, grant_id
 from vault.services.access import MIN_TTL
 from vault.services.connect import ConnectStart
 from vault.settings import Settings
@@ -68,7 +68,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
 
     # -------------------------------------------------------------------------------------------------------- tokens
 
-    def get(self, connection_id: UUID | str, min_ttl: timedelta = MIN_TTL) -> Token:
+    def get(self, connection_id: UUID | str, min_ttl: timedelta = MIN_TTL, *, grant: str | None = None) -> Token:
         """Answer with a token that works.
 
         A stored token that lives longer than ``min_ttl`` comes at once. Otherwise a refresh is asked for, and waited
@@ -77,6 +77,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         Args:
             connection_id: From ``complete()``.
             min_ttl: Life the token must have left, by the database's clock.
+            grant: Of which of its further grants, such as Slack's ``user``.
 
         Raises:
             UnknownConnection: This tenant has no such connection.
@@ -86,7 +87,8 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             CannotOpen: The stored value is damaged.
             StoreUnavailable: PostgreSQL cannot be reached.
         """
-        return self._access.get(read_id(connection_id), min_ttl)
+        wanted = read_id(connection_id)
+        return self._access.get(grant_id(wanted, grant) if grant else wanted, min_ttl)
 
     def get_many(
         self, connection_ids: Sequence[UUID | str], min_ttl: timedelta = MIN_TTL
@@ -108,15 +110,19 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         self._tending.ask(read_id(job.connection_id), insist=True)
         self._wiring.doorbell.flush()
 
-    def session(self, connection_id: UUID | str, base: str, **options: Any) -> ProviderSession:
+    def session(
+        self, connection_id: UUID | str, base: str, *, grant: str | None = None, **options: Any
+    ) -> ProviderSession:
         """Return a session of requests that speaks to a provider's API with the token of a connection.
 
         Args:
             connection_id: In whose name; whether there is such a connection shows at the first request.
             base: The API's address; the token goes to its origin only.
+            grant: With which of its further grants.
             options: See ``ProviderSession``.
         """
-        return ProviderSession(self, connection_id, base, **options)
+        wanted = read_id(connection_id)
+        return ProviderSession(self, grant_id(wanted, grant) if grant else wanted, base, **options)
 
     def report_rejected(self, connection_id: UUID | str) -> None:
         """Tell that the provider's API refused the served token: a new one is asked for.
@@ -143,6 +149,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         redirect_uri: str | None = None,
         return_to: str | None = None,
         scopes: Sequence[str] | None = None,
+        grants: Mapping[str, Sequence[str]] | None = None,
         browser: str | None = None,
         labels: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -159,6 +166,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             return_to: A path on your site, or an address below one of ``VAULT_RETURN_TO``, to go to afterwards; handed
                 back by ``complete()``.
             scopes: What to ask for; default: the provider's in the registry.
+            grants: What to ask for of further grants, where its row has some: their names, and scopes.
             browser: A value bound to their browser, such as a session id; ``complete()`` must then bring the same.
             labels: Words of your own to keep with the connection, to be seen by whoever may list connections;
                 None: those kept before stay.
@@ -176,6 +184,7 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
             redirect_uri=redirect_uri,
             return_to=return_to,
             scopes=scopes,
+            grants=grants or {},
             browser=browser,
             labels=labels,
             metadata=metadata,
@@ -226,6 +235,13 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         """Read one connection, without its secrets. Raises ``UnknownConnection``."""
         return self._tending.connection(read_id(connection_id))
 
+    def grants(self, connection_id: UUID | str) -> list[Connection]:
+        """List the further grants of a connection, by name; each is a connection of its own. Mostly there are none.
+
+        Raises ``UnknownConnection``.
+        """
+        return self._tending.grants(read_id(connection_id))
+
     def connections(
         self,
         *,
@@ -235,7 +251,10 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         after: UUID | str | None = None,
         limit: int = 100,
     ) -> list[Connection]:
-        """List connections of this tenant by id; ``after`` is the last id of the page before."""
+        """List connections of this tenant by id; ``after`` is the last id of the page before.
+
+        Further grants are not among them: see ``grants()``.
+        """
         last = None if after is None else read_id(after)
         return self._tending.connections(owner=owner, provider=provider, status=status, after=last, limit=limit)
 
@@ -257,7 +276,10 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         self._tending.set_metadata(read_id(connection_id), metadata)
 
     def disconnect(self, connection_id: UUID | str) -> None:
-        """Take a connection's secrets away at once and have the provider told. Raises ``UnknownConnection``."""
+        """Take a connection's secrets away at once, further grants and all, and have the provider told.
+
+        Raises ``UnknownConnection``.
+        """
         self._tending.disconnect(read_id(connection_id))
 
     def encrypt_string(self, text: str) -> str:

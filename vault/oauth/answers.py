@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 from urllib.parse import parse_qsl
@@ -85,37 +87,44 @@ def _is_scheme(value: object) -> TypeGuard[str]:
 
 
 def _success(provider: Provider, document: dict[str, Any], now: datetime | None) -> Outcome:
-    style = provider.answer
-    names = style.names
     found = _holder(provider, document)
     if found is None:
         return Ambiguous("no_access_token")
-    access = member(found, names.get("access_token", "access_token"))
-    refresh = member(found, names.get("refresh_token", "refresh_token"))
-    if isinstance(refresh, str) and refresh and not _is_text(refresh):
+    main = _tokens(provider, found, now)
+    grants = _further(provider, document, found, now)
+    if main is None or grants is None:
         return Ambiguous("unreadable")
-    token_type = member(found, names.get("token_type", "token_type"))
+    account = _kept_text(document, provider.answer.account) if provider.answer.account else None
+    extra = _kept(provider, document) if provider.answer.kept else {}
+    if account or extra or grants:
+        main = replace(main, account=account, extra=extra, grants=grants)
+    return Refreshed(main)
+
+
+def _tokens(provider: Provider, found: dict[str, Any], now: datetime | None) -> Answer | None:
+    """Read the tokens of one grant; None: one is there and cannot be read."""
+    style = provider.answer
+    access, refresh = (member(found, _name(provider, each)) for each in ("access_token", "refresh_token"))
+    if isinstance(refresh, str) and refresh and not _is_text(refresh):
+        return None
+    token_type = style.token_type or member(found, _name(provider, "token_type"))
     idle, ends = (_life(provider, found, name, now) for name in ("refresh_token_expires", "grant_expires"))
     if style.refresh_clock is Clock.ABSOLUTE:
         idle, ends = None, ends or idle
-    return Refreshed(
-        Answer(
-            access_token=Secret(access or ""),
-            refresh_token=Secret(refresh) if _is_text(refresh) else None,
-            expires_in=_life(provider, found, "expires", now),
-            token_type=token_type if _is_scheme(token_type) else "Bearer",
-            scopes=_scopes(provider, member(found, names.get("scope", "scope"))),
-            refresh_expires_in=idle,
-            grant_expires_in=ends,
-            account=_kept_text(document, style.account) if style.account else None,
-            extra=_kept(provider, document) if style.kept else {},
-        )
+    return Answer(
+        access_token=Secret(access or ""),
+        refresh_token=Secret(refresh) if _is_text(refresh) else None,
+        expires_in=_life(provider, found, "expires", now),
+        token_type=token_type if _is_scheme(token_type) else "Bearer",
+        scopes=_scopes(provider, member(found, _name(provider, "scope"))),
+        refresh_expires_in=idle,
+        grant_expires_in=ends,
     )
 
 
 def _holder(provider: Provider, document: dict[str, Any]) -> dict[str, Any] | None:
     """Return what holds the access token; where the one before goes on, whatever holds the rest."""
-    name = provider.answer.names.get("access_token", "access_token")
+    name = _name(provider, "access_token")
     for root in provider.answer.roots:
         found = member(document, root)
         if isinstance(found, dict) and _is_text(member(found, name)):
@@ -123,13 +132,33 @@ def _holder(provider: Provider, document: dict[str, Any]) -> dict[str, Any] | No
     return document if provider.strategy is Strategy.EXTEND and not member(document, name) else None
 
 
+def _further(
+    provider: Provider, document: dict[str, Any], main: object, now: datetime | None
+) -> Mapping[str, Answer] | None:
+    """Read whatever else in an answer holds an access token; None: one of them cannot be read."""
+    name, grants = _name(provider, "access_token"), dict[str, Answer]()
+    for grant, style in provider.grants.items():
+        found = member(document, style.root)
+        if not isinstance(found, dict) or found is main or not (access := member(found, name)):
+            continue
+        tokens = _tokens(provider, found, now) if _is_text(access) else None
+        if tokens is None:
+            return None
+        grants[grant] = replace(tokens, account=_kept_text(document, style.account) if style.account else None)
+    return grants
+
+
 def _life(provider: Provider, found: dict[str, Any], name: str, now: datetime | None) -> timedelta | None:
     """Read a life that is told as a duration, or as an instant."""
-    names = provider.answer.names
-    told = life(member(found, names.get(f"{name}_in", f"{name}_in")), provider.answer.unit)
+    told = life(member(found, _name(provider, f"{name}_in")), provider.answer.unit)
     if told is None and now is not None:
-        told = until(member(found, names.get(f"{name}_at", f"{name}_at")), now)
+        told = until(member(found, _name(provider, f"{name}_at")), now)
     return told
+
+
+def _name(provider: Provider, standard: str) -> str:
+    """Return what this provider calls a member."""
+    return provider.answer.names.get(standard, standard)
 
 
 def _kept(provider: Provider, document: dict[str, Any]) -> dict[str, str]:

@@ -73,7 +73,13 @@ class RequestsCodeExchange:
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
 
     def authorization(
-        self, provider: Provider, redirect_uri: str, scopes: Sequence[str], state: str, verifier: str
+        self,
+        provider: Provider,
+        redirect_uri: str,
+        scopes: Sequence[str],
+        state: str,
+        verifier: str,
+        grants: Mapping[str, Sequence[str]],
     ) -> Started:
         """See ``CodeExchange.authorization``; the challenge is S256 (RFC 7636, section 4.2)."""
         if provider.strategy is Strategy.OAUTH1:
@@ -81,6 +87,9 @@ class RequestsCodeExchange:
             with _unlogged():
                 return self._signed.begin(provider, self._checked(provider.authorize_uri), redirect_uri, state)
         more = dict(provider.authorize_parameters)
+        for name, wanted in grants.items():
+            if wanted and (parameter := provider.grants[name].scope_parameter):
+                more[parameter] = provider.scope_separator.join(wanted)
         if provider.pkce:
             challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
             more |= {"code_challenge": challenge, "code_challenge_method": "S256"}
@@ -118,7 +127,7 @@ class RequestsCodeExchange:
         long = _answer(provider, answers.read(provider, exchange, self._clock()), short.access_token)
         return replace(
             long, scopes=long.scopes or short.scopes, account=long.account or short.account,
-            extra={**short.extra, **long.extra},
+            extra={**short.extra, **long.extra}, grants=short.grants,
         )  # fmt: skip
 
     def revoke(self, provider: Provider, token: Secret) -> str:

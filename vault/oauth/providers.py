@@ -99,7 +99,7 @@ def _merge(table: _Table, fields: Mapping[str, Any], file: Path) -> None:
         known = table.fields.get(name)
         if name in TABLES and isinstance(value, dict):
             before = known if isinstance(known, dict) else {}
-            if name == "variables":
+            if name in ("variables", "grants"):
                 value = {key: _over(before.get(key), each) for key, each in value.items()}
             table.fields[name] = {**before, **value}
             table.origins.update({f"{name}.{each}": file for each in value})

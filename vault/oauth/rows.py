@@ -18,6 +18,7 @@ from vault.dialect import (
     Clock,
     ErrorPattern,
     ErrorStyle,
+    FurtherGrant,
     Meaning,
     RequestStyle,
     Variable,
@@ -35,7 +36,7 @@ STANDARD_MEMBERS = frozenset(
     | {"refresh_token_expires_in", "refresh_token_expires_at", "grant_expires_in", "grant_expires_at"}
 )
 _UNITS = {"seconds": timedelta(seconds=1), "milliseconds": timedelta(milliseconds=1)}
-_OTHERS = frozenset({"refresh", "variables"})
+_OTHERS = frozenset({"refresh", "variables", "grants"})
 """Tables that are not one style each."""
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _CONSENTED = frozenset({Strategy.REFRESH, Strategy.EXCHANGE, Strategy.EXTEND, Strategy.OAUTH1})
@@ -80,6 +81,7 @@ def _uri(text: str) -> str:
 
 Expression = Annotated[str, AfterValidator(_expression)]
 Uri = Annotated[str, AfterValidator(_uri)]
+GrantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 
 
@@ -112,6 +114,7 @@ class AnswerTable(_Table):
     refresh_clock: Clock = Clock.SLIDING
     account: str | None = None
     kept: tuple[str, ...] = ()
+    token_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
 
     def style(self) -> AnswerStyle:
         """Return what adapters act on."""
@@ -173,9 +176,29 @@ class VariableTable(_Table):
         return Variable(re.compile(self.pattern), self.default, self.parameter)
 
 
+class GrantTable(_Table):
+    """Another grant that may come with a consent."""
+
+    root: Annotated[str, Field(min_length=1)]
+    account: str | None = None
+    scope_parameter: str | None = None
+    scopes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _checked(self) -> GrantTable:
+        if self.scopes and self.scope_parameter is None:
+            raise ValueError("scope_parameter is missing: how are the scopes asked for?")
+        return self
+
+    def style(self) -> FurtherGrant:
+        """Return what adapters act on."""
+        return FurtherGrant(**self.model_dump())
+
+
 TABLES: Mapping[str, type[BaseModel]] = {
     "request": RequestTable, "refresh": RequestTable, "lengthen": RequestTable, "answer": AnswerTable,
     "errors": ErrorTable, "assertion": AssertionTable, "variables": VariableTable,
+    "grants": GrantTable,
 }  # fmt: skip
 """Tables within a provider's: who overrides one of their fields leaves the others as they are."""
 
@@ -215,6 +238,7 @@ class Row(_Table):
     errors: ErrorTable = Field(default_factory=ErrorTable)
     assertion: AssertionTable = Field(default_factory=AssertionTable)
     variables: Mapping[str, VariableTable] = Field(default_factory=dict)
+    grants: Mapping[GrantName, GrantTable] = Field(default_factory=dict)
     callback_parameters: tuple[str, ...] = ()
     max_in_flight: int = Field(default=512, ge=1)
     rate_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -235,6 +259,8 @@ class Row(_Table):
             raise ValueError("replay_window_s is missing: for how long does grace last?")
         if self.strategy not in (Strategy.REFRESH, Strategy.EXTEND) and self.rotation is not Rotation.NONE:
             raise ValueError(f'rotation is of refresh tokens; for the strategy {self.strategy} it is "none"')
+        if self.grants and self.strategy is not Strategy.REFRESH:
+            raise ValueError('further grants are renewed by refresh tokens: the strategy is "refresh"')
         self._check_variables()
         return self
 
@@ -257,5 +283,6 @@ class Row(_Table):
             values[field] = values[field] or ""
         styles = {each: getattr(self, each).style() for each in TABLES if each not in _OTHERS}
         styles["refresh"] = (self.refresh or self.request).style()
-        styles["variables"] = {key: each.style() for key, each in self.variables.items()}
+        for several in ("variables", "grants"):
+            styles[several] = {key: each.style() for key, each in getattr(self, several).items()}
         return Provider(name=name, client=client, certificate=certificate, **styles, **values)

@@ -58,6 +58,9 @@ class NewGrant(NamedTuple):
     """Since the code was sent: lives are counted from there."""
     metadata: SealedMetadata | None = None
     """Takes the place of what was kept before; None: that stays."""
+    part_of: UUID | None = None
+    """Of a further grant: the connection it goes with."""
+    grant_name: str | None = None
 
 
 class ConnectAttempt(NamedTuple):
@@ -93,10 +96,11 @@ class ConnectionStore(Protocol):
         Another tenant's stays where it is.
         """
 
-    def connect(self, grant: NewGrant) -> Connection | None:
+    def connect(self, *grants: NewGrant) -> Connection | None:
         """Create the connection, or put a new consent in place of the old one, with schedule and audit, atomically.
 
-        None, and nothing done, when a row has meanwhile reached the version the new grant, or metadata, is sealed for.
+        The first grant is the connection's own, others go with it. None, and nothing done, when a row has meanwhile
+        reached the version that its new grant, or metadata, is sealed for.
         """
 
     def grant_version(self, connection_id: UUID) -> int | None:
@@ -115,7 +119,10 @@ class ConnectionStore(Protocol):
         after: UUID | None,
         limit: int,
     ) -> list[Connection]:
-        """Connections of this tenant, ordered by id."""
+        """Connections of this tenant, ordered by id, without further grants."""
+
+    def further_grants(self, tenant: str, connection_id: UUID) -> list[Connection]:
+        """What goes with a connection of this tenant, ordered by name."""
 
     def metadata(self, tenant: str, connection_id: UUID) -> SealedMetadata | None:
         """What is kept with a connection of this tenant; None: nothing."""
@@ -129,7 +136,7 @@ class ConnectionStore(Protocol):
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """Take the grant away and hand its tokens to revocation, atomically; False when there is no such connection.
 
-        Flows that were to give it a new one end with it.
+        Further grants, and flows that were to give it a new one, end with it.
         """
 
     def reject(self, tenant: str, connection_id: UUID) -> bool:

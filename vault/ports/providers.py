@@ -73,9 +73,24 @@ class CodeExchange(Protocol):
     """The flow a person waits in."""
 
     def authorization(
-        self, provider: Provider, redirect_uri: str, scopes: Sequence[str], state: str, verifier: str
+        self,
+        provider: Provider,
+        redirect_uri: str,
+        scopes: Sequence[str],
+        state: str,
+        verifier: str,
+        grants: Mapping[str, Sequence[str]],
     ) -> Started:
-        """Where to send the owner. Raises ``ConnectRefused``: OAuth 1.0a asks the provider first."""
+        """Where to send the owner. Raises ``ConnectRefused``: OAuth 1.0a asks the provider first.
+
+        Args:
+            provider: Whom to ask.
+            redirect_uri: Where it sends them back to.
+            scopes: What to ask for.
+            state: What comes back with them.
+            verifier: The secret of PKCE.
+            grants: What to ask for of each further grant.
+        """
 
     def fetch(
         self, provider: Provider, redirect_uri: str, code: Secret, remembered: Secret, parameters: Mapping[str, str]

@@ -13,16 +13,14 @@ from uuid import UUID
 
 import structlog
 
-from vault import policy
-from vault.engine.giving_back import GivingBack
-from vault.engine.sealing import METADATA, Sealer, read, share_of, written
+from vault.engine.consents import Consent, Consents
+from vault.engine.sealing import METADATA, read, written
 from vault.envelope import context, open_envelope, seal
-from vault.errors import CannotOpen, ConfigurationError, ConnectRefused, KeyUnavailable, UnknownConnection, VaultError
+from vault.errors import ConfigurationError, ConnectRefused, KeyUnavailable, UnknownConnection
 from vault.keyring import Keyring
-from vault.means import Means, first_text
-from vault.model import Answer, Connection, Status
-from vault.policy import RefreshPolicy
-from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, NewGrant, Providers, SealedMetadata
+from vault.means import Means
+from vault.model import Answer, Connection
+from vault.ports import CodeExchange, ConnectAttempt, ConnectionStore, Providers
 from vault.provider import Client, Provider
 from vault.redirects import (
     check_issuer,
@@ -43,7 +41,6 @@ ATTEMPT_LIFE = timedelta(minutes=10)
 FLOW = "connect_flow"
 FLOW_OWNER = ""
 """Data keys of flows belong to no owner: most flows of a crawler's never become a connection."""
-SAVE_TRIES = 5
 
 
 class _Returned(NamedTuple):
@@ -53,19 +50,6 @@ class _Returned(NamedTuple):
     remembered: Secret
     variables: Mapping[str, str]
     parameters: Mapping[str, str]
-
-
-class _Consent(NamedTuple):
-    """What an owner gave, and for which connection."""
-
-    provider: Provider
-    attempt: ConnectAttempt
-    answer: Answer
-    beside: Means
-    before: Connection | None
-    """The connection as it was when they came back."""
-    other_account: bool
-    """Whether it may become another account's."""
 
 
 class ConnectStart(NamedTuple):
@@ -86,9 +70,7 @@ class Connecting:
         providers: Providers,
         exchange: CodeExchange,
         keyring: Keyring,
-        sealer: Sealer,
-        give_back: GivingBack,
-        refresh_policy: RefreshPolicy,
+        consents: Consents,
         *,
         redirect_uri: str | None,
         redirect_uris: Collection[str],
@@ -102,11 +84,9 @@ class Connecting:
         self._providers = providers
         self._exchange = exchange
         self._keyring = keyring
-        self._sealer = sealer
-        self._policy = refresh_policy
+        self._consents = consents
         self._redirect_uri, self._return_to = redirect_uri, return_to
         self._redirect_uris = frozenset({*redirect_uris, *([redirect_uri] if redirect_uri else [])})
-        self._give_back = give_back
         self._new_id = new_id
         self._new_token = new_token
         self._monotonic = monotonic
@@ -119,6 +99,7 @@ class Connecting:
         redirect_uri: str | None,
         return_to: str | None,
         scopes: Sequence[str] | None,
+        grants: Mapping[str, Sequence[str]],
         browser: str | None,
         labels: Mapping[str, str] | None,
         metadata: Mapping[str, str] | None,
@@ -139,15 +120,17 @@ class Connecting:
         if labels is None:
             labels = {} if before is None else before.labels
         check_words(owner, labels, browser)
-        check_scopes(provider, scopes or ())
+        check_scopes(provider, scopes or (), grants)
         wanted = tuple(scopes) if scopes is not None else provider.scopes
+        asked = {name: tuple(grants.get(name, each.scopes)) for name, each in provider.grants.items()}
         state, verifier = self._new_token(), self._new_token()
-        connection_id = reconnect or self._new_id()
+        connection_id = self._new_id() if before is None else before.id
         kept = None if metadata is None else written(metadata)
         client, found = _client(provider), _variables(provider, variables or {})
         key = self._keyring.sealing_key(self._tenant, FLOW_OWNER, provider.name)
-        url, remembered = self._exchange.authorization(provider.at(found), redirect, wanted, state, verifier)
-        flow = json.dumps({"remembered": remembered, "variables": found})
+        url, remembered = self._exchange.authorization(provider.at(found), redirect, wanted, state, verifier, asked)
+        further = {name: " ".join(each) for name, each in asked.items()}
+        flow = json.dumps({"remembered": remembered, "variables": found, "grants": further})
         attempt = ConnectAttempt(
             _digest(state),
             self._tenant,
@@ -158,7 +141,7 @@ class Connecting:
             " ".join(wanted),
             None if browser is None else _digest(browser),
             connection_id,
-            reconnect is not None,
+            before is not None,
             key.id,
             seal(key, flow.encode(), context(self._tenant, connection_id, FLOW), 0),
             labels,
@@ -174,6 +157,8 @@ class Connecting:
             raise UnknownConnection(connection_id)
         if known.owner != owner or known.provider != provider_name:
             raise ConnectRefused("other_connection", "a reconnect must name the owner and provider it was made with")
+        if known.part_of is not None:  # one consent gives all grants
+            return self._reconnecting(known.part_of, owner, provider_name)
         return known
 
     def complete(
@@ -208,8 +193,9 @@ class Connecting:
         received = _Returned(Secret(said.code), Secret(flow["remembered"]), variables, parameters)
         answer = self._fetch(provider, attempt, received)
         answer = replace(answer, extra={**worth_keeping(provider, parameters), **answer.extra})
-        consent = _Consent(provider, attempt, answer, Means(variables=variables), before, other_account)
-        return replace(self._kept(consent, given, sent_at), return_to=attempt.return_to)
+        beside, asked = Means(variables=variables), flow.get("grants", {})
+        consent = Consent(provider, attempt, answer, beside, asked, before, other_account, given, sent_at)
+        return replace(self._consents.keep(consent), return_to=attempt.return_to)
 
     def _taken(self, state: str, browser: str | None) -> ConnectAttempt:
         """Take the flow of a state, which is then used up, whoever brought it."""
@@ -255,91 +241,6 @@ class Connecting:
     def _opened(self, attempt: ConnectAttempt, field: str, envelope: bytes) -> bytes:
         key = self._keyring.opening_key(attempt.data_key_id)
         return open_envelope(key, envelope, context(attempt.tenant, attempt.connection_id, field), 0)
-
-    def _kept(self, consent: _Consent, given: Mapping[str, str] | None, sent_at: float) -> Connection:
-        """Keep a consent; when that cannot be, whoever gave it is told to forget it."""
-        try:
-            return self._save(consent, given, sent_at)
-        except VaultError as error:
-            unsealed = self._grant(consent, 1, renewable=True)
-            reason = error.reason if isinstance(error, ConnectRefused) else type(error).__name__
-            self._give_back(consent.provider, unsealed, consent.answer, consent.beside, reason)
-            raise
-
-    def _save(self, consent: _Consent, given: Mapping[str, str] | None, sent_at: float) -> Connection:
-        """Seal and store; again when a refresh in flight moved the row's version on meanwhile: the new consent wins."""
-        attempt, answer = consent.attempt, consent.answer
-        text = first_text(consent.provider, answer, consent.beside)
-        for _ in range(SAVE_TRIES):
-            version = (self._store.grant_version(attempt.connection_id) or 0) + 1
-            self._check_wanted(consent)
-            unsealed = self._grant(consent, version, renewable=text is not None)
-            grant = self._sealer.first(unsealed, answer, text)
-            grant = grant._replace(metadata=self._metadata(attempt, given, answer.extra))
-            grant = grant._replace(age=timedelta(seconds=self._monotonic() - sent_at))
-            if (connection := self._store.connect(grant)) is not None:
-                return connection
-        raise ConnectRefused("busy", "the connection changes too fast; start the flow again")
-
-    def _check_wanted(self, consent: _Consent) -> None:
-        """Look at what became of a connection while its new consent was fetched. Raises ``ConnectRefused``."""
-        before = consent.before
-        if before is None:
-            return
-        now = self._store.connection(self._tenant, before.id)
-        if now is None:
-            raise UnknownConnection(before.id)
-        if now.status is Status.DISCONNECTED is not before.status:
-            raise ConnectRefused("disconnected", "the connection was ended meanwhile")
-        if now.connected_at != before.connected_at:
-            raise ConnectRefused("superseded", "another flow gave the connection a newer consent meanwhile")
-        account = consent.answer.account
-        if None not in (account, now.account) and account != now.account and not consent.other_account:
-            raise ConnectRefused("other_account", "the owner agreed with another account than the connection's")
-
-    def _metadata(
-        self, attempt: ConnectAttempt, given: Mapping[str, str] | None, extra: Mapping[str, str]
-    ) -> SealedMetadata | None:
-        """Seal what the app gave, or had given before, together with what the provider's answer says."""
-        if given is None and not extra:
-            return None
-        before = self._store.metadata(attempt.tenant, attempt.connection_id)
-        if given is None and before is not None:
-            try:
-                given = self._sealer.open_metadata(attempt.tenant, before)
-            except CannotOpen:  # that is an alarm, and no reason to lose the owner's consent
-                log.error("metadata.cannot_open", connection_id=str(attempt.connection_id))
-        version = 1 if before is None else before.version + 1
-        owner = (attempt.tenant, attempt.owner, attempt.provider)
-        return self._sealer.metadata(*owner, attempt.connection_id, version, {**(given or {}), **extra})
-
-    def _grant(self, consent: _Consent, version: int, *, renewable: bool) -> NewGrant:
-        provider, attempt, answer = consent.provider, consent.attempt, consent.answer
-        idle = answer.refresh_expires_in or provider.idle_life
-        life = answer.expires_in or provider.default_life
-        granted = attempt.scopes if answer.scopes is None else " ".join(answer.scopes)
-        due = policy.refresh_in(self._policy, provider, life, share_of(attempt.connection_id), idle)
-        return NewGrant(
-            connection_id=attempt.connection_id,
-            tenant=attempt.tenant,
-            owner=attempt.owner,
-            provider=provider.name,
-            client=provider.name,
-            client_id=_client(provider).client_id,
-            account=answer.account or (consent.before.account if consent.before else None),
-            requested_scopes=attempt.scopes,
-            granted_scopes=granted,
-            labels=attempt.labels,
-            version=version,
-            data_key_id=attempt.data_key_id,
-            access_envelope=b"",
-            refresh_envelope=None,
-            refresh_fp=None,
-            token_type=answer.token_type,
-            life=life,
-            refresh_in=due if renewable else life,
-            grant_life=answer.grant_expires_in or provider.grant_life or (idle if renewable else None),
-        )
 
 
 def _client(provider: Provider) -> Client:

@@ -84,6 +84,10 @@ class Tending:
             raise UnknownConnection(connection_id)
         return found
 
+    def grants(self, connection_id: UUID) -> list[Connection]:
+        """List what goes with a connection; see ``Vault.grants``."""
+        return self._store.further_grants(self._tenant, self.connection(connection_id).id)
+
     def connections(
         self, *, owner: str | None, provider: str | None, status: str | None, after: UUID | None, limit: int
     ) -> list[Connection]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -45,6 +46,8 @@ _VIEW = sa.select(
     oauth_grant.c.refreshed_at,
     oauth_grant.c.expires_at,
     oauth_grant.c.grant_ends_at,
+    connection.c.grant_name,
+    connection.c.part_of,
 ).join_from(connection, oauth_grant)
 
 REJECTED = "rejected"
@@ -116,28 +119,15 @@ class PostgresConnections:
             )
             return version
 
-    def connect(self, grant: NewGrant) -> Connection | None:
-        """See ``ConnectionStore.connect``; the schedule row is locked first, as everywhere."""
+    def connect(self, *grants: NewGrant) -> Connection | None:
+        """See ``ConnectionStore.connect``; schedule rows that there are are locked first, by id, as everywhere."""
         with self._database.begin() as transaction:
-            new = consent.parameters(grant)
-            transaction.execute(_CONNECTION_ROW, new)
-            transaction.execute(_SCHEDULE_ROW, new)
-            fits = transaction.scalar(_GRANT_ROW, new) is not None
-            if not fits or (grant.metadata is not None and transaction.scalar(_metadata_row(grant.metadata)) is None):
-                transaction.rollback()
-                return None
-            transaction.execute(candidate.delete().where(candidate.c.connection_id == grant.connection_id))
-            event = "connection.connected" if grant.version == 1 else "connection.reconnected"
-            detail = {
-                "provider": grant.provider,
-                "version": grant.version,
-                "scopes": grant.granted_scopes,
-                "refresh": grant.refresh_fp.hex() if grant.refresh_fp else None,
-            }
-            transaction.execute(audit.insert().values(audit_row(grant.tenant, event, grant.connection_id, detail)))
-            if grant.version > 1:
-                transaction.exec_driver_sql(RECOVERY, (grant.connection_id,))
-            row = transaction.execute(_VIEW.where(connection.c.id == grant.connection_id)).one()
+            _lock(transaction, [each.connection_id for each in grants])
+            for grant in grants:
+                if not _stored(transaction, grant):
+                    transaction.rollback()
+                    return None
+            row = transaction.execute(_VIEW.where(connection.c.id == grants[0].connection_id)).one()
         return _connection(row)
 
     def connection(self, tenant: str, connection_id: UUID) -> Connection | None:
@@ -158,7 +148,8 @@ class PostgresConnections:
         limit: int,
     ) -> list[Connection]:
         """See ``ConnectionStore.connections``."""
-        wanted = _VIEW.where(connection.c.tenant == tenant).order_by(connection.c.id).limit(limit)
+        own = (connection.c.tenant == tenant, connection.c.part_of.is_(None))
+        wanted = _VIEW.where(*own).order_by(connection.c.id).limit(limit)
         if owner is not None:
             wanted = wanted.where(connection.c.owner == owner)
         if provider is not None:
@@ -169,6 +160,12 @@ class PostgresConnections:
             wanted = wanted.where(connection.c.id > after)
         with self._database.begin() as transaction:
             return [_connection(row) for row in transaction.execute(wanted)]
+
+    def further_grants(self, tenant: str, connection_id: UUID) -> list[Connection]:
+        """See ``ConnectionStore.further_grants``."""
+        wanted = _VIEW.where(connection.c.part_of == connection_id, connection.c.tenant == tenant)
+        with self._database.begin() as transaction:
+            return [_connection(row) for row in transaction.execute(wanted.order_by(connection.c.grant_name))]
 
     def metadata(self, tenant: str, connection_id: UUID) -> SealedMetadata | None:
         """See ``ConnectionStore.metadata``."""
@@ -213,23 +210,18 @@ class PostgresConnections:
 
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """See ``ConnectionStore.disconnect``."""
-        lock = sa.select(schedule.c.connection_id).where(schedule.c.connection_id == connection_id).with_for_update()
-        wanted = sa.select(oauth_grant.c.status, oauth_grant.c.refresh_fp).where(
-            oauth_grant.c.connection_id == connection_id, oauth_grant.c.tenant == tenant
-        )
+        whole = sa.or_(connection.c.id == connection_id, connection.c.part_of == connection_id)
+        wanted = sa.select(connection.c.id).where(connection.c.tenant == tenant, whole)
         with self._database.of(tenant).begin() as transaction:
-            transaction.execute(lock)
-            grant = transaction.execute(wanted).one_or_none()
-            if grant is None:
+            found: set[UUID] = set()
+            while found != (now := set(transaction.scalars(wanted))):  # a consent may have brought another meanwhile
+                found = now
+                _lock(transaction, found)
+            if connection_id not in found:
                 return False
-            transaction.execute(_REVOKE_LATER, {"wanted": connection_id})
             transaction.execute(connect_attempt.delete().where(connect_attempt.c.connection_id == connection_id))
-            if grant.status != Status.DISCONNECTED:
-                forget(transaction, connection_id, "disconnected")
-                detail = {"refresh": grant.refresh_fp.hex() if grant.refresh_fp else None}
-                event = audit_row(tenant, "connection.disconnected", connection_id, detail)
-                transaction.execute(audit.insert().values(event))
-                transaction.exec_driver_sql(DISCONNECTED, (connection_id,))
+            for each in sorted(found):
+                _end(transaction, tenant, each)
             return True
 
     def ask(self, tenant: str, connection_id: UUID, *, insist: bool) -> timedelta | None:
@@ -241,7 +233,6 @@ class PostgresConnections:
     def reject(self, tenant: str, connection_id: UUID) -> bool:
         """See ``ConnectionStore.reject``."""
         alive = (Status.ACTIVE, Status.IN_DOUBT, Status.QUARANTINED)
-        lock = sa.select(schedule.c.connection_id).where(schedule.c.connection_id == connection_id).with_for_update()
         mark = (
             oauth_grant.update()
             .where(
@@ -263,7 +254,7 @@ class PostgresConnections:
             .values(expires_at=_now)
         )
         with self._database.begin() as transaction:
-            transaction.execute(lock)
+            _lock(transaction, [connection_id])
             if not transaction.execute(mark).rowcount:
                 transaction.execute(over)
                 return False
@@ -273,6 +264,51 @@ class PostgresConnections:
             transaction.execute(audit.insert().values(event))
             transaction.exec_driver_sql(TROUBLE, (connection_id,))
             return True
+
+
+def _lock(transaction: sa.Connection, connection_ids: Collection[UUID]) -> None:
+    """Lock schedule rows, by id: whoever locks several does so in this order."""
+    held = schedule.c.connection_id
+    transaction.execute(sa.select(held).where(held.in_(connection_ids)).order_by(held).with_for_update())
+
+
+def _stored(transaction: sa.Connection, grant: NewGrant) -> bool:
+    """Put a new grant into its rows; False: one of them has changed since it was sealed for them."""
+    new = consent.parameters(grant)
+    transaction.execute(_CONNECTION_ROW, new)
+    transaction.execute(_SCHEDULE_ROW, new)
+    if transaction.scalar(_GRANT_ROW, new) is None:
+        return False
+    if grant.metadata is not None and transaction.scalar(_metadata_row(grant.metadata)) is None:
+        return False
+    transaction.execute(candidate.delete().where(candidate.c.connection_id == grant.connection_id))
+    detail = {
+        "provider": grant.provider,
+        "version": grant.version,
+        "scopes": grant.granted_scopes,
+        "refresh": grant.refresh_fp.hex() if grant.refresh_fp else None,
+    }
+    if grant.part_of is not None:
+        detail |= {"part_of": str(grant.part_of), "grant": grant.grant_name}
+    event = "connection.connected" if grant.version == 1 else "connection.reconnected"
+    transaction.execute(audit.insert().values(audit_row(grant.tenant, event, grant.connection_id, detail)))
+    if grant.version > 1:
+        transaction.exec_driver_sql(RECOVERY, (grant.connection_id,))
+    return True
+
+
+def _end(transaction: sa.Connection, tenant: str, connection_id: UUID) -> None:
+    """Take a grant away whose schedule row is locked, and have it revoked."""
+    wanted = sa.select(oauth_grant.c.status, oauth_grant.c.refresh_fp)
+    grant = transaction.execute(wanted.where(oauth_grant.c.connection_id == connection_id)).one()
+    transaction.execute(_REVOKE_LATER, {"wanted": connection_id})
+    if grant.status == Status.DISCONNECTED:
+        return
+    forget(transaction, connection_id, "disconnected")
+    detail = {"refresh": grant.refresh_fp.hex() if grant.refresh_fp else None}
+    event = audit_row(tenant, "connection.disconnected", connection_id, detail)
+    transaction.execute(audit.insert().values(event))
+    transaction.exec_driver_sql(DISCONNECTED, (connection_id,))
 
 
 def forget(transaction: sa.Connection, connection_id: UUID, reason: str) -> None:
@@ -335,4 +371,6 @@ def _connection(row: Any) -> Connection:
         refreshed_at=row.refreshed_at,
         expires_at=row.expires_at,
         grant_ends_at=row.grant_ends_at,
+        grant=row.grant_name,
+        part_of=row.part_of,
     )

@@ -29,6 +29,7 @@ EXPIRES_AT = ISSUED_AT + _given("life")
 CONNECTION = insert(connection).values(
     id=_given("connection_id"),
     **_of(connection, "tenant", "owner", "provider", "account", "requested_scopes", "granted_scopes", "labels"),
+    **_of(connection, "part_of", "grant_name"),
 )
 SCHEDULE = insert(schedule).values(
     **_of(schedule, "connection_id", "client"),

@@ -46,7 +46,8 @@ def _statement(rows: str) -> str:
 def _subject(more: str) -> str:
     """What is said of a connection ``c``, beside ``more``."""
     known = "'connection_id', c.id, 'owner', c.owner, 'provider', c.provider, 'account', c.account"
-    return f"jsonb_build_object({known}, {more})"
+    part = "jsonb_build_object('part_of', c.part_of, 'grant', c.grant_name)"
+    return f"jsonb_build_object({known}, {more}) || CASE WHEN c.part_of IS NULL THEN '{{}}' ELSE {part} END"
 
 
 def trouble(marked: str) -> str:

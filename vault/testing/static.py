@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 from uuid import UUID
 
-from vault import Connection, Refresh, Secret, Status, Token, TokenUnavailable, UnknownConnection
+from vault import Connection, Refresh, Secret, Status, Token, TokenUnavailable, UnknownConnection, grant_id
 
 LIFE = timedelta(hours=1)
 MIN_TTL = timedelta(minutes=1)
@@ -46,13 +47,29 @@ class StaticVault:
         self._tokens[connection_id] = Token(connection_id, Secret(access_token), "Bearer", now + life, life)
         return connection_id
 
+    def add_grant(self, connection_id: UUID | str, grant: str, *, access_token: str, life: timedelta = LIFE) -> UUID:
+        """Add a further grant to a connection, such as Slack's ``user``; returns its id."""
+        own = self.connection(connection_id)
+        further = grant_id(own.id, grant)
+        expires_at = datetime.now(UTC) + life
+        self._connections[further] = replace(own, id=further, grant=grant, part_of=own.id, expires_at=expires_at)
+        self._tokens[further] = Token(further, Secret(access_token), "Bearer", expires_at, life)
+        return further
+
     def fail(self, connection_id: UUID | str, error: TokenUnavailable) -> None:
         """From now on ``get()`` of this connection raises ``error``."""
         self._tokens[self.connection(connection_id).id] = error
 
-    def get(self, connection_id: UUID | str, min_ttl: timedelta = MIN_TTL) -> Token:  # noqa: ARG002  # Vault has it
+    def get(
+        self,
+        connection_id: UUID | str,
+        min_ttl: timedelta = MIN_TTL,  # noqa: ARG002  # Vault has it
+        *,
+        grant: str | None = None,
+    ) -> Token:
         """See ``Vault.get``; ``min_ttl`` is not looked at."""
-        answer = self._tokens[self.connection(connection_id).id]
+        wanted = grant_id(_uuid(connection_id), grant) if grant else connection_id
+        answer = self._tokens[self.connection(wanted).id]
         if isinstance(answer, TokenUnavailable):
             raise answer
         return answer
@@ -85,6 +102,11 @@ class StaticVault:
             raise UnknownConnection(connection_id)
         return found
 
+    def grants(self, connection_id: UUID | str) -> list[Connection]:
+        """See ``Vault.grants``."""
+        own = self.connection(connection_id).id
+        return sorted((each for each in self._connections.values() if each.part_of == own), key=lambda e: e.grant or "")
+
     def metadata(self, connection_id: UUID | str) -> dict[str, str]:
         """See ``Vault.metadata``."""
         return dict(self._metadata.get(self.connection(connection_id).id, {}))
@@ -98,7 +120,7 @@ class StaticVault:
         wanted: Mapping[str, str | None] = {"owner": owner, "provider": provider}
         return [
             each for each in self._connections.values()
-            if all(value in (None, getattr(each, name)) for name, value in wanted.items())
+            if each.part_of is None and all(value in (None, getattr(each, name)) for name, value in wanted.items())
         ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from vault.web.shapes import (
     Callback,
     Connected,
     ConnectionShape,
+    GrantScopes,
     HealthShape,
     Line,
     ProviderHealth,
@@ -75,6 +76,10 @@ def begin(
         Word | None, Query(description="A value bound to their browser, such as a digest of its session's id.")
     ] = None,
     scopes: Annotated[Line | None, Query(description="What to ask for, separated by spaces.")] = None,
+    grant: Annotated[
+        list[GrantScopes],
+        Query(max_length=16, description="NAME=SCOPES, for further grants, such as Slack's `user`."),
+    ] = [],  # noqa: B006  # FastAPI copies it
     return_to: Annotated[Line | None, Query(description="A path to go to afterwards.")] = None,
     redirect_uri: Annotated[Line | None, Query(description="Default: as the operator has set.")] = None,
     reconnect: Annotated[UUID | None, Query(description="A connection to give a new grant, in place.")] = None,
@@ -91,6 +96,7 @@ def begin(
     words = {
         "owner": owner,
         "scopes": None if scopes is None else scopes.split(),
+        "grants": {name: several.split() for name, _, several in (each.partition("=") for each in grant)},
         "return_to": return_to,
         "redirect_uri": redirect_uri,
         "reconnect": reconnect,

@@ -20,10 +20,21 @@ from vault import (
     Token,
     TokenUnavailable,
     UnknownConnection,
+    grant_id,
 )
 from vault.web.guard import Caller, Guard, House, house_of
 from vault.web.routing import JSON, answers, router
-from vault.web.shapes import ConnectionPage, ConnectionShape, Cursor, HealthShape, Limit, TokenShape, Word
+from vault.web.shapes import (
+    ConnectionPage,
+    ConnectionShape,
+    Cursor,
+    FurtherGrants,
+    GrantName,
+    HealthShape,
+    Limit,
+    TokenShape,
+    Word,
+)
 
 connections = router("connections")
 Reads = Annotated[Caller, Depends(Guard("connections:read"))]
@@ -42,12 +53,15 @@ def token(
     connection_id: UUID,
     caller: Tokens,
     min_ttl_s: Annotated[float, Query(ge=0, le=86_400, allow_inf_nan=False)] = 60,
+    grant: Annotated[GrantName | None, Query(description="Of which further grant, such as Slack's `user`.")] = None,
 ) -> Response:
     """Return a token that works, and tell the audit so. Scope: `tokens:read`.
 
     A stored token that lives for `min_ttl_s` comes at once; otherwise a refresh is waited for, while not too many are.
     """
     house = house_of(request)
+    if grant is not None:
+        connection_id = grant_id(connection_id, grant)
     found = _token(house, caller, connection_id, timedelta(seconds=min_ttl_s))
     house.serving.token_read(caller.key, connection_id)
     said = {
@@ -84,7 +98,7 @@ def listed(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ConnectionPage:
-    """List connections, page by page. Scope: `connections:read`."""
+    """List connections, page by page, without further grants. Scope: `connections:read`."""
     found = caller.vault.connections(owner=owner, provider=provider, status=status, after=cursor, limit=limit + 1)
     return _page(found, limit)
 
@@ -101,11 +115,25 @@ def one(connection_id: UUID, caller: Reads) -> ConnectionShape:
     return ConnectionShape.of(caller.vault.connection(connection_id))
 
 
+@connections.get(
+    "/connections/{connection_id}/grants", response_model=FurtherGrants, responses=answers(UnknownConnection)
+)
+def grants(connection_id: UUID, caller: Reads) -> FurtherGrants:
+    """List the further grants of a connection, such as Slack's `user`. Scope: `connections:read`.
+
+    Each is a connection of its own, whose id stands wherever a connection's can.
+    """
+    return FurtherGrants(items=[ConnectionShape.of(each) for each in caller.vault.grants(connection_id)])
+
+
 @connections.delete(
     "/connections/{connection_id}", status_code=204, response_class=Response, responses=answers(UnknownConnection)
 )
 def disconnected(connection_id: UUID, caller: Writes) -> None:
-    """Take a connection's secrets away at once, and have the provider told. Scope: `connections:write`."""
+    """Take a connection's secrets away at once, and have the provider told. Scope: `connections:write`.
+
+    Its further grants end with it.
+    """
     caller.vault.disconnect(connection_id)
 
 

@@ -27,6 +27,8 @@ _TEXT = r"^[^\x00]*$"
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_TEXT)]
 Line = Annotated[str, StringConstraints(max_length=2048, pattern=_TEXT)]
 Assignment = Annotated[str, StringConstraints(max_length=2048, pattern=r"^[a-z_]{1,64}=[!-~]{0,1024}$")]
+GrantName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+GrantScopes = Annotated[str, StringConstraints(max_length=2048, pattern=r"^[a-z][a-z0-9_]{0,31}=[ -~]*$")]
 Value = Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
 ProviderName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="A name of the registry.")]
 Cursor = Annotated[UUID | None, Query(description="`next_cursor` of the page before.")]
@@ -59,6 +61,10 @@ class ConnectionShape(Shape):
     refreshed_at: datetime | None
     expires_at: datetime | None
     grant_ends_at: datetime | None
+    grant: str | None
+    """The name of a further grant; null: it is a connection that stands by itself."""
+    part_of: UUID | None
+    """The connection that a further grant goes with."""
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
@@ -72,6 +78,12 @@ class ConnectionPage(Shape):
     items: Sequence[ConnectionShape]
     next_cursor: UUID | None
     """For the page after this; null: there is none."""
+
+
+class FurtherGrants(Shape):
+    """What goes with a connection, by name."""
+
+    items: Sequence[ConnectionShape]
 
 
 class TokenShape(Shape):
@@ -102,6 +114,10 @@ class TicketRequest(Shape):
 
     owner: Word
     scopes: Annotated[Sequence[Word], Field(max_length=200)] | None = None
+    grants: (
+        Annotated[Mapping[GrantName, Annotated[Sequence[Word], Field(max_length=200)]], Field(max_length=16)] | None
+    ) = None
+    """What to ask for of further grants, where the provider's row has some, such as Slack's `user`."""
     return_to: Line | None = None
     redirect_uri: Line | None = None
     labels: Annotated[Mapping[Word, Line], Field(max_length=64)] | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from vault import policy
+from vault.engine.consents import Consents
 from vault.engine.giving_back import GivingBack
 from vault.engine.moving import Prover, Reader
 from vault.engine.sealing import Sealer
@@ -246,9 +247,10 @@ class Wiring:
     def connecting(self, tenant: str) -> Connecting:
         """Connect flows of one tenant."""
         settings, store, sealer = self._settings, self._connections(tenant), Sealer(self.keys.keyring, self._policy)
+        give_back = GivingBack(store, self._exchange, sealer, self.doorbell)
         return Connecting(
-            tenant, store, self._providers, self._exchange, self.keys.keyring, sealer,
-            GivingBack(store, self._exchange, sealer, self.doorbell), self._policy,
+            tenant, store, self._providers, self._exchange, self.keys.keyring,
+            Consents(tenant, store, sealer, give_back, self._policy, monotonic),
             redirect_uri=settings.redirect_uri, redirect_uris=settings.redirect_uris, return_to=settings.return_to,
             new_id=uuid.uuid4, new_token=lambda: secrets.token_urlsafe(32), monotonic=monotonic,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vault.dialect import AnswerStyle, ErrorStyle, Meaning
+from vault.dialect import AnswerStyle, ErrorStyle, FurtherGrant, Meaning
 from vault.model import Answer
 from vault.oauth import answers
 from vault.oauth.lives import life as read_life
@@ -251,6 +251,48 @@ def test_what_is_no_plain_text_is_not_kept(value: object) -> None:
     outcome = answers.read(row, heard(200, {"access_token": "at", "id": value}))
     assert isinstance(outcome, Refreshed)
     assert (outcome.answer.account, outcome.answer.extra) == (None, {})
+
+
+PAIRS = replace(PLAIN, grants={"user": FurtherGrant("authed_user", "authed_user.id")})
+
+
+def test_a_further_grant_is_read_beside_the_first() -> None:
+    user = {"id": "U1", "access_token": "at-user", "refresh_token": "rt-user", "expires_in": 60, "scope": "search"}
+    found = answer(PAIRS, refresh_token="rt", authed_user=user)
+    further = found.grants["user"]
+    assert (found.access_token.reveal(), found.account) == ("at", None)
+    assert (further.access_token.reveal(), further.account, further.expires_in) == ("at-user", "U1", MINUTE)
+    assert further.refresh_token == Secret("rt-user")
+    assert further.scopes == ("search",)
+
+
+@pytest.mark.parametrize("user", [None, "U1", [], {}, {"id": "U1"}, {"access_token": ""}])
+def test_a_further_grant_that_did_not_come_is_none(user: object) -> None:
+    assert answer(PAIRS, authed_user=user).grants == {}
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"access_token": 5},
+        {"access_token": ["at"]},
+        {"access_token": "a\nb"},
+        {"access_token": "a", "refresh_token": "\x00"},
+    ],
+)
+def test_a_further_grant_that_cannot_be_read_is_not_passed_over(user: object) -> None:
+    assert_same(read(200, {"access_token": "at", "authed_user": user}, PAIRS), Ambiguous("unreadable"))
+
+
+def test_tokens_that_are_the_first_grant_s_are_not_a_further_one_s_too() -> None:
+    nested = replace(PAIRS, answer=AnswerStyle(roots=("", "authed_user")))
+    outcome = read(200, {"ok": True, "authed_user": {"access_token": "at"}}, nested)
+    assert isinstance(outcome, Refreshed)
+    assert outcome.answer.grants == {}
+
+
+def test_how_tokens_are_presented_is_the_row_s_to_say() -> None:
+    assert answer(replace(PLAIN, answer=AnswerStyle(token_type="Bearer")), token_type="bot").token_type == "Bearer"
 
 
 def test_a_form_encoded_answer_is_read_too() -> None:

@@ -68,7 +68,7 @@ def exchange() -> RequestsCodeExchange:
 
 def agreed(provider: Provider, *scopes: str) -> Secret:
     """The owner agrees; returns the code."""
-    uri = exchange().authorization(provider, CALLBACK, scopes, "xyzzy", VERIFIER).url
+    uri = exchange().authorization(provider, CALLBACK, scopes, "xyzzy", VERIFIER, {}).url
     back = consent(uri)
     assert back["state"] == "xyzzy"
     return Secret(back["code"])
@@ -90,7 +90,7 @@ def refused(provider: Provider, code: Secret, **more: str) -> ConnectRefused:
 
 
 def asked(provider: Provider, *scopes: str) -> dict[str, list[str]]:
-    uri = RequestsCodeExchange(Egress(), utc).authorization(provider, CALLBACK, scopes, "st&te", VERIFIER).url
+    uri = RequestsCodeExchange(Egress(), utc).authorization(provider, CALLBACK, scopes, "st&te", VERIFIER, {}).url
     assert uri.startswith(provider.authorize_uri)
     return parse_qs(urlsplit(uri).query, strict_parsing=True)
 
@@ -131,7 +131,7 @@ def test_parameters_and_separators_of_the_provider_s_own_are_kept() -> None:
 def test_nobody_is_sent_anywhere_without_tls(uri: str) -> None:
     for exchange in (RequestsCodeExchange(Egress(), utc), RequestsCodeExchange(Egress(["127.0.0.1"]), utc)):
         with pytest.raises(ConnectRefused) as refusal:
-            exchange.authorization(replace(FAR, authorize_uri=uri), CALLBACK, (), "s", VERIFIER)
+            exchange.authorization(replace(FAR, authorize_uri=uri), CALLBACK, (), "s", VERIFIER, {})
         assert refusal.value.reason == "insecure"
 
 

@@ -202,3 +202,28 @@ def test_every_problem_of_every_file_is_told_at_once(file: Path, tmp_path: Path)
     text = str(refused.value)
     for each in ("max_in_flight", "other", "missing.toml", "VAULT_CLIENT_NOBODY_ID"):
         assert each in text
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ('[acme.grants.user]\nroot = ""\n', "acme: grants.user.root: String should have at least 1 character"),
+        ('[acme.grants.user]\naccount = "id"\n', "acme: grants.user.root: Field required"),
+        ('[acme.grants."The User"]\nroot = "user"\n', "grants.The User"),
+        ('[acme.grants.user]\nroot = "user"\nscopes = ["read"]\n', "how are the scopes asked for?"),
+        (
+            'strategy = "exchange_access_token"\nrotation = "none"\n[acme.grants.user]\nroot = "user"\n',
+            "further grants",
+        ),
+        ('[acme.answer]\ntoken_type = "a header: with more"\n', "acme: answer.token_type"),
+    ],
+)
+def test_a_further_grant_that_cannot_be_is_told_where_it_stands(file: Path, said: str, problem: str) -> None:
+    [told] = problems(file, ACME + said)
+    assert problem in told
+    assert str(file) in told
+
+
+def test_a_user_s_file_changes_one_field_of_a_further_grant(file: Path) -> None:
+    user = written(file, '[slack.grants.user]\nscopes = ["search:read"]\n').get("slack").grants["user"]
+    assert (user.scopes, user.root, user.scope_parameter) == (("search:read",), "authed_user", "user_scope")
