@@ -85,7 +85,8 @@ def test_both_grants_are_served_refreshed_and_shown(slack: Slack) -> None:
     assert (bot.grant, bot.part_of, bot.account, user.account) == (None, None, "T1", "U1")
     assert (bot.granted_scopes, user.granted_scopes) == (tuple(CHAT), tuple(HISTORY))
     assert (user.requested_scopes, user.missing_scopes) == (tuple(HISTORY), ())
-    assert [each.id for each in vault.connections()] == [bot.id], "what goes with another is not listed by itself"
+    assert [each.id for each in vault.connections()] == [bot.id], "what goes with another is listed when asked for"
+    assert {each.id for each in vault.connections(further=True)} == {bot.id, user.id}
     assert vault.get(bot.id, grant="user").access_token == vault.get(user.id).access_token
 
     for _ in range(2):
@@ -243,6 +244,7 @@ def test_it_is_served_and_listed_over_http(slack: Slack) -> None:
             asked["grant"][5:].split(),
         )
         assert [each["id"] for each in app.get("/connections").json()["items"]] == [made["id"]]
+        assert len(app.get("/connections", params={"further": True}).json()["items"]) == 2
         token = app.get(f"/connections/{made['id']}/token", params={"grant": "user"}).json()
         assert token == {**app.get(f"/connections/{user['id']}/token").json(), "expires_in": token["expires_in"]}
         assert app.get(f"/connections/{made['id']}/token", params={"grant": "bot"}).status_code == 404
@@ -260,6 +262,7 @@ def test_the_command_line_shows_both(slack: Slack) -> None:
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
 
+    assert {(each["grant"], each["part_of"]) for each in run("list")} == {(None, None), ("user", str(bot.id))}
     assert run("show", str(bot.id))["grant user"] == f"{grant_id(bot.id, 'user')} active"
     served = [run("get", str(bot.id), *words, "--reveal")["access_token"] for words in ((), ("--grant", "user"))]
     assert served == [slack.house.vault.get(bot.id, grant=each).access_token.reveal() for each in (None, "user")]

@@ -21,17 +21,18 @@ from vault.cli.output import Output, shown
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @click.pass_obj
 def list_(output: Output, /, **filters: Any) -> None:
-    """List connections, without their secrets."""
-    found = Vault.from_env().connections(**filters)
+    """List connections and their further grants, without their secrets."""
+    found = Vault.from_env().connections(**filters, further=True)
     if output.as_json:
         output.document([_facts(connection) for connection in found])
         return
-    table = Table(Column("id", no_wrap=True), "owner", "provider", "status", "token ends", "refreshed")
+    table = Table(Column("id", no_wrap=True), "owner", "provider", "grant", "status", "token ends", "refreshed")
     for each in found:
         table.add_row(
             str(each.id),
             each.owner,
             each.provider,
+            each.grant or "",
             each.status.value,
             shown(each.expires_at),
             shown(each.refreshed_at),

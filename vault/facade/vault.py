@@ -250,13 +250,22 @@ class Vault(CredentialCalls, SessionCalls, StandingCalls):
         status: str | None = None,
         after: UUID | str | None = None,
         limit: int = 100,
+        further: bool = False,
     ) -> list[Connection]:
-        """List connections of this tenant by id; ``after`` is the last id of the page before.
+        """List connections of this tenant by id.
 
-        Further grants are not among them: see ``grants()``.
+        Args:
+            owner: Only of this one.
+            provider: Only there.
+            status: Only these.
+            after: The last id of the page before.
+            limit: At most so many.
+            further: Also further grants, which go with a connection; see ``grants()``.
         """
         last = None if after is None else read_id(after)
-        return self._tending.connections(owner=owner, provider=provider, status=status, after=last, limit=limit)
+        return self._tending.connections(
+            owner=owner, provider=provider, status=status, after=last, limit=limit, further=further
+        )
 
     def metadata(self, connection_id: UUID | str) -> dict[str, str]:
         """Open what is kept sealed with a connection: what your app gave, and what its provider's row says to keep.

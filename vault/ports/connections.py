@@ -118,8 +118,9 @@ class ConnectionStore(Protocol):
         status: str | None,
         after: UUID | None,
         limit: int,
+        further: bool,
     ) -> list[Connection]:
-        """Connections of this tenant, ordered by id, without further grants."""
+        """Connections of this tenant, ordered by id, with further grants or without."""
 
     def further_grants(self, tenant: str, connection_id: UUID) -> list[Connection]:
         """What goes with a connection of this tenant, ordered by name."""

@@ -89,9 +89,16 @@ class Tending:
         return self._store.further_grants(self._tenant, self.connection(connection_id).id)
 
     def connections(
-        self, *, owner: str | None, provider: str | None, status: str | None, after: UUID | None, limit: int
+        self,
+        *,
+        owner: str | None,
+        provider: str | None,
+        status: str | None,
+        after: UUID | None,
+        limit: int,
+        further: bool,
     ) -> list[Connection]:
         """List connections; see ``Vault.connections``."""
         return self._store.connections(
-            self._tenant, owner=owner, provider=provider, status=status, after=after, limit=limit
+            self._tenant, owner=owner, provider=provider, status=status, after=after, limit=limit, further=further
         )

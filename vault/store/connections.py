@@ -146,10 +146,12 @@ class PostgresConnections:
         status: str | None,
         after: UUID | None,
         limit: int,
+        further: bool,
     ) -> list[Connection]:
         """See ``ConnectionStore.connections``."""
-        own = (connection.c.tenant == tenant, connection.c.part_of.is_(None))
-        wanted = _VIEW.where(*own).order_by(connection.c.id).limit(limit)
+        wanted = _VIEW.where(connection.c.tenant == tenant).order_by(connection.c.id).limit(limit)
+        if not further:
+            wanted = wanted.where(connection.c.part_of.is_(None))
         if owner is not None:
             wanted = wanted.where(connection.c.owner == owner)
         if provider is not None:

@@ -95,11 +95,14 @@ def listed(
     owner: Annotated[Word | None, Query()] = None,
     provider: Annotated[Word | None, Query()] = None,
     status: Annotated[Status | None, Query()] = None,
+    further: Annotated[bool, Query(description="Also further grants, such as Slack's `user`.")] = False,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ConnectionPage:
-    """List connections, page by page, without further grants. Scope: `connections:read`."""
-    found = caller.vault.connections(owner=owner, provider=provider, status=status, after=cursor, limit=limit + 1)
+    """List connections, page by page. Scope: `connections:read`."""
+    found = caller.vault.connections(
+        owner=owner, provider=provider, status=status, after=cursor, limit=limit + 1, further=further
+    )
     return _page(found, limit)
 
 

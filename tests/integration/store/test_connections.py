@@ -223,7 +223,7 @@ def test_a_tenant_sees_and_touches_its_own_connections_only(rows: Rows) -> None:
 
 
 def _list(rows: Rows, tenant: str, **filters: Any) -> list[Connection]:
-    wanted = {"owner": None, "provider": None, "status": None, "after": None, "limit": 100, **filters}
+    wanted = {"owner": None, "provider": None, "status": None, "after": None, "limit": 100, "further": False, **filters}
     return rows.connections.connections(tenant, **wanted)
 
 
