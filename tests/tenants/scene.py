@@ -33,6 +33,8 @@ class Tenant:
     """Of flows that wait to be ended, with what came back from the provider."""
     marks: set[str] = field(default_factory=set)
     """Words that stand in nothing but what is this tenant's."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What statistics count of this tenant's, which nobody may change."""
 
 
 def furnish(house: House, names: Sequence[str]) -> list[Tenant]:
@@ -63,6 +65,8 @@ def _tenant(house: House, name: str) -> Tenant:
     for _ in range(2):
         start = vault.begin("acme", owner="olga", browser="theirs")
         made.states.append({**consent(start.url), "browser": "theirs"})
+    counted = vault.statistics()
+    made.figures = {what: getattr(counted, what) for what in ("connections", "credentials", "by_kind", "by_status")}
     return made
 
 

@@ -1,0 +1,54 @@
+"""Shows what campaigns came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.tenants.campaign import Report
+
+Figure = tuple[str, Callable[[Report], object]]
+SHOWN = 20
+"""Problems that are named."""
+
+FIGURES: Sequence[Figure] = (
+    ("seconds", lambda r: f"{r.seconds:.0f}"),
+    ("calls", lambda r: f"{r.found.calls.total():,}"),
+    ("  a second", lambda r: f"{r.found.calls.total() / max(r.seconds, 0.001):.0f}"),
+    ("endpoints", lambda r: len(r.found.calls)),
+    ("answers", lambda r: _listed(r.found.statuses)),
+    ("statements without their filters", lambda r: "-" if r.gone is None else f"{len(r.gone.rewritten):,}"),
+    ("  with a filter left", lambda r: "-" if r.gone is None else len(r.gone.left)),
+    ("leaks", lambda r: len(r.found.leaks)),
+    ("  in so many answers", lambda r: r.found.leaky.total()),
+    ("  of so many endpoints", lambda r: sum(map(bool, r.found.leaky.values()))),
+    ("server errors", lambda r: len(r.found.errors)),
+    ("tables changed", lambda r: ", ".join(r.changed) or "none"),
+    ("wanted", lambda r: "leaks" if r.plan.is_control else "none of these"),
+    ("passed", lambda r: "yes" if r.passed else "NO"),
+)
+
+
+def show(console: Console, reports: Sequence[Report]) -> None:
+    """Print what came of it."""
+    table = Table("", *(report.plan.name for report in reports), title="Tenants")
+    for name, value in FIGURES:
+        table.add_row(name, *(str(value(report)) for report in reports))
+    console.print(table)
+    for report in reports:
+        for problem in _problems(report):
+            console.print(f"{report.plan.name}: {problem}", highlight=False)
+
+
+def _problems(report: Report) -> list[str]:
+    """Name some of what should not be there; in a control, only what made it worthless."""
+    left = [] if report.gone is None else [f"a filter is left: {each}" for each in sorted(report.gone.left)[:SHOWN]]
+    if report.plan.is_control:
+        return left if report.found.leaks else [*left, "nothing leaked, so a leak would not be seen elsewhere"]
+    return [*left, *report.found.leaks[:SHOWN], *report.found.errors[:SHOWN]]
+
+
+def _listed(counted: Mapping[int, int]) -> str:
+    return ", ".join(f"{what} {number:,}" for what, number in sorted(counted.items()))
