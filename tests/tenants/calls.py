@@ -53,7 +53,8 @@ def _list(kind: str) -> _Maker:
 
 
 def _reconnect(dice: random.Random, _: Tenant, theirs: Tenant) -> Call:
-    words = {"owner": dice.choice(OWNERS), "browser": "b", "reconnect": str(dice.choice(theirs.connections))}
+    owner = dice.choice((*OWNERS, theirs.name))
+    words = {"owner": owner, "browser": "b", "reconnect": str(dice.choice(theirs.connections))}
     return Call("GET /…/auth", "GET", "/acme/auth", {"params": words})
 
 

@@ -72,8 +72,8 @@ class Found:
 
     calls: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
-    leaky: Counter[str] = field(default_factory=Counter)
-    """Of which sort the calls were whose answers leaked."""
+    noticed: Counter[str] = field(default_factory=Counter)
+    """Of which sort the calls were that leaked, or were answered with an error of the server."""
     leaks: list[str] = field(default_factory=list)
     """Answers with anything of another's in them, and requests that should not have succeeded."""
     errors: list[str] = field(default_factory=list)
@@ -189,9 +189,9 @@ def _some(base: str, tenants: list[Tenant], calls: int, seed: int) -> Found:
         found.statuses[answer.status_code] += 1
         leaks = judge(call, answer, ours, tenants)
         found.leaks += leaks
-        found.leaky[call.what] += bool(leaks)
-        if answer.status_code >= 500 or answer.status_code == 401:
+        if failed := answer.status_code >= 500 or answer.status_code == 401:
             found.errors.append(f"{call}: {answer.status_code} {answer.text[:200]}")
+        found.noticed[call.what] += bool(leaks or failed)
     return found
 
 

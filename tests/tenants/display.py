@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tests.tenants.campaign import Report
 
@@ -19,12 +19,12 @@ FIGURES: Sequence[Figure] = (
     ("  a second", lambda r: f"{r.found.calls.total() / max(r.seconds, 0.001):.0f}"),
     ("endpoints", lambda r: len(r.found.calls)),
     ("answers", lambda r: _listed(r.found.statuses)),
-    ("statements without their filters", lambda r: "-" if r.gone is None else f"{len(r.gone.rewritten):,}"),
-    ("  with a filter left", lambda r: "-" if r.gone is None else len(r.gone.left)),
-    ("leaks", lambda r: len(r.found.leaks)),
-    ("  in so many answers", lambda r: r.found.leaky.total()),
-    ("  of so many endpoints", lambda r: sum(map(bool, r.found.leaky.values()))),
+    ("filters taken away", lambda r: "-" if r.gone is None else f"{len(r.gone.rewritten):,}"),
+    ("  statements with one left", lambda r: "-" if r.gone is None else len(r.gone.left)),
+    ("leaks", lambda r: f"{len(r.found.leaks):,}"),
     ("server errors", lambda r: len(r.found.errors)),
+    ("  answers with either", lambda r: r.found.noticed.total()),
+    ("  endpoints with either", lambda r: len(r.found.calls) - len(_tight(r))),
     ("tables changed", lambda r: ", ".join(r.changed) or "none"),
     ("wanted", lambda r: "leaks" if r.plan.is_control else "none of these"),
     ("passed", lambda r: "yes" if r.passed else "NO"),
@@ -33,11 +33,13 @@ FIGURES: Sequence[Figure] = (
 
 def show(console: Console, reports: Sequence[Report]) -> None:
     """Print what came of it."""
-    table = Table("", *(report.plan.name for report in reports), title="Tenants")
+    table = Table("", *(Column(report.plan.name, overflow="fold") for report in reports), title="Tenants")
     for name, value in FIGURES:
         table.add_row(name, *(str(value(report)) for report in reports))
     console.print(table)
     for report in reports:
+        if report.plan.is_control and _tight(report):
+            console.print(f"{report.plan.name}: nothing noticed of {', '.join(_tight(report))}", highlight=False)
         for problem in _problems(report):
             console.print(f"{report.plan.name}: {problem}", highlight=False)
 
@@ -48,6 +50,11 @@ def _problems(report: Report) -> list[str]:
     if report.plan.is_control:
         return left if report.found.leaks else [*left, "nothing leaked, so a leak would not be seen elsewhere"]
     return [*left, *report.found.leaks[:SHOWN], *report.found.errors[:SHOWN]]
+
+
+def _tight(report: Report) -> list[str]:
+    """Name endpoints at which nothing was noticed."""
+    return sorted(what for what in report.found.calls if not report.found.noticed[what])
 
 
 def _listed(counted: Mapping[int, int]) -> str:

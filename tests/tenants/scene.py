@@ -50,13 +50,16 @@ def _tenant(house: House, name: str) -> Tenant:
     ]
     made.keys = [each.secret.reveal() for each in keys]
     made.marks |= {str(each.key.id) for each in keys} | set(made.keys)
-    for owner in OWNERS:
+    for owner in (*OWNERS, name):  # the last is nobody else's: what has only one key in all tenants
         made.connections.append(_connect(vault, owner, {"mark": _mark(made)}))
     made.credentials = [
         vault.store_secret(_mark(made), owner="olga", provider="acme", name=_mark(made)),
         vault.store_api_key(_mark(made), owner="otto", tags={"mark": _mark(made)}),
         vault.store_webhook_secret(name=_mark(made), provider="acme"),
+        vault.store_secret(_mark(made), owner=name),
     ]
+    for each in (made.credentials[0], made.credentials[-1]):  # so that there is something to roll back to
+        vault.put(each, _mark(made))
     made.marks |= {str(each) for each in (*made.connections, *made.credentials)}
     made.marks |= {vault.get(each).access_token.reveal() for each in made.connections}
     refresh = vault.credentials(kind="oauth_refresh_token")
