@@ -1,154 +1,198 @@
-"""Random calls, each by one tenant for something of another's; what comes back is searched for what is the other's."""
+"""Random calls, each by one tenant for something of another's; what comes back is searched for what is the other's.
+
+Two things stand between tenants: the filters of the application, and row-level security for the database role of web
+apps. Each is to hold without the other. With neither, the same calls do leak; a campaign that sees no leak there sees
+none anywhere.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-from uuid import UUID
 
 import requests
-from rich.console import Console
-from rich.table import Table
+import structlog
 
 from tests.integration.house import House
+from tests.integration.walls.house import WalledHouse, new_roles
 from tests.integration.web.front import Client, opened
 from tests.simulator import SimulatorProcess
 from tests.support import stack
-from tests.tenants.scene import OWNERS, Tenant, furnish, rows
+from tests.support.unfiltered import Gone, filters_gone
+from tests.tenants.calls import CALLS, STATISTICS, Call
+from tests.tenants.scene import Tenant, furnish, rows
+from vault.testing.servers import EmbeddedPostgres
 
-Server = Callable[[House], AbstractContextManager[str]]
-"""Serves a house over HTTP, perhaps as another database role or without the application's own filters; yields where."""
 REFUSALS = frozenset({400, 403, 404, 409, 422})
 UNLIMITED = {f"http_rate_{what}": 0.0 for what in ("tokens", "connects", "introspections", "others")}
+NAMES = {
+    (True, False): "filters alone",
+    (False, True): "wall alone",
+    (True, True): "both",
+    (False, False): "neither (control)",
+}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many, and in which order."""
+    """How many, in which order, and what stands between the tenants."""
 
     calls: int
+    filters: bool = True
+    """Whether statements reach the database as the application wrote them, or without their filters by tenant."""
+    wall: bool = False
+    """Whether the server has the database role of a web app, or the owner's, whom no policy holds back."""
     tenants: int = 5
     threads: int = 4
     seed: int = 4711
 
+    @property
+    def name(self) -> str:
+        """What stands between the tenants."""
+        return NAMES[self.filters, self.wall]
 
-class Call(NamedTuple):
-    """A request for something that is another's."""
+    @property
+    def is_control(self) -> bool:
+        """Whether leaks are what is wanted."""
+        return not (self.filters or self.wall)
 
-    what: str
-    method: str
-    path: str
-    words: Mapping[str, Any]
-    may_succeed: bool = False
-    """Lists do, with what is the caller's own."""
+
+@dataclass
+class Found:
+    """What came of some calls."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+    noticed: Counter[str] = field(default_factory=Counter)
+    """Of which sort the calls were that leaked, or were answered with an error of the server."""
+    leaks: list[str] = field(default_factory=list)
+    """Answers with anything of another's in them, and requests that should not have succeeded."""
+    errors: list[str] = field(default_factory=list)
+    """Answers that the server should not give at all."""
+
+    def add(self, other: Found) -> None:
+        """Take in what others found."""
+        for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
+            mine.update(theirs) if isinstance(mine, Counter) else mine.extend(theirs)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it."""
+    """What came of a plan."""
 
     plan: Plan
     seconds: float
-    calls: Counter[str]
-    statuses: Counter[int]
-    leaks: list[str]
-    """Answers with anything of another's in them, and requests that should not have succeeded."""
-    errors: list[str]
-    """Answers that the server should not give at all."""
-    changed: list[str]
+    found: Found
+    changed: Sequence[str]
     """Tables that are not as they were."""
+    gone: Gone | None = None
+    """What became of the filters, where they were taken away."""
 
     @property
     def passed(self) -> bool:
-        """Whether nobody got, or did, anything."""
-        return not (self.leaks or self.errors or self.changed) and self.calls.total() == self.plan.calls
+        """Whether nobody got, or did, anything; of a control, whether it was seen that somebody did."""
+        done = self.found.calls.total() == self.plan.calls
+        if self.gone is not None:
+            done = done and bool(self.gone.rewritten) and not self.gone.left
+        if self.plan.is_control:
+            return done and bool(self.found.leaks)
+        return done and not (self.found.leaks or self.found.errors or self.changed)
 
 
-def long() -> Plan:
-    """Ten thousand calls."""
-    return Plan(10_000)
+def long() -> Sequence[Plan]:
+    """Ten thousand calls against each of the two alone, and a control."""
+    return Plan(10_000), Plan(10_000, filters=False, wall=True), Plan(300, filters=False)
 
 
-def short() -> Plan:
+def short() -> Sequence[Plan]:
     """For every run of the suite."""
-    return Plan(1_000)
+    return Plan(1_000), Plan(300, filters=False, wall=True), Plan(150, filters=False)
 
 
-def served(**overrides: Any) -> Server:
-    """Serve a house with settings of its own, such as ``database_url`` with another role's name in it."""
-
-    @contextmanager
-    def server(house: House) -> Iterator[str]:
-        with opened(house, **{**UNLIMITED, "get_deadline_s": 0.2, **overrides}) as front:
-            yield front.api
-
-    return server
-
-
-PLAINLY = served()
-
-
-def run(plan: Plan, say: Callable[[str], None], server: Server = PLAINLY) -> Report:
-    """Run a campaign on servers of its own."""
+def run(plans: Sequence[Plan], say: Callable[[str], None]) -> list[Report]:
+    """Run campaigns on servers of their own, never on given ones: roles are made there that anybody may log in as."""
     with (
-        stack.database_server() as postgres,
+        EmbeddedPostgres.start() as postgres,
         stack.template_database(postgres) as template,
-        stack.new_database(postgres, template) as url,
+        new_roles(postgres) as roles,
         tempfile.TemporaryDirectory(prefix="evergrant-tenants-") as home,
         SimulatorProcess(Path(home) / "journal.jsonl") as simulator,
     ):
-        house = House(url, simulator, Path(home))
-        try:
-            return at(house, plan, say, server)
-        finally:
-            house.close()
+        reports = []
+        for number, plan in enumerate(plans):
+            place = Path(home) / str(number)
+            place.mkdir()
+            with stack.new_database(postgres, template) as url:
+                new = WalledHouse(url, simulator, place, roles) if plan.wall else House(url, simulator, place)
+                with closing(new) as house, _quiet(plan):
+                    reports.append(at(house, plan, say))
+        return reports
 
 
-def at(house: House, plan: Plan, say: Callable[[str], None], server: Server = PLAINLY) -> Report:
-    """Run a campaign in a house that is there."""
+@contextmanager
+def _quiet(plan: Plan) -> Iterator[None]:
+    """Log no refusals, of which there are thousands; in a control, nor what goes wrong."""
+    level = logging.CRITICAL if plan.is_control else logging.WARNING
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+
+
+def at(house: House, plan: Plan, say: Callable[[str], None]) -> Report:
+    """Run a campaign in a house that is there; one with a wall is a ``WalledHouse``."""
     tenants = furnish(house, [f"tenant-{number}" for number in range(plan.tenants)])
-    say(f"{plan.tenants} tenants ask {plan.calls:,} times for what is each other's")
-    before, began = rows(house), time.monotonic()
-    report = Report(plan, 0.0, Counter(), Counter(), [], [], [])
-    with server(house) as base, ThreadPoolExecutor(plan.threads) as threads:
+    say(f"{plan.name}: {plan.tenants} tenants ask {plan.calls:,} times for what is each other's")
+    before, began, found = rows(house), time.monotonic(), Found()
+    with _served(house, plan) as (base, gone), ThreadPoolExecutor(plan.threads) as threads:
         shares = [plan.calls // plan.threads + (n < plan.calls % plan.threads) for n in range(plan.threads)]
         for part in [threads.submit(_some, base, tenants, share, plan.seed + n) for n, share in enumerate(shares)]:
-            calls, statuses, leaks, errors = part.result()
-            report.calls.update(calls)
-            report.statuses.update(statuses)
-            report.leaks.extend(leaks)
-            report.errors.extend(errors)
+            found.add(part.result())
     after = rows(house)
     changed = [table for table in before if before[table] != after[table]]
-    report.changed.extend(changed)
-    return Report(plan, time.monotonic() - began, *list(vars(report).values())[2:])
+    return Report(plan, time.monotonic() - began, found, changed, gone)
 
 
-def _some(
-    base: str, tenants: list[Tenant], calls: int, seed: int
-) -> tuple[Counter[str], Counter[int], list[str], list[str]]:
-    dice = random.Random(seed)
+@contextmanager
+def _served(house: House, plan: Plan) -> Iterator[tuple[str, Gone | None]]:
+    """Serve a house over HTTP with nothing but what is planned between its tenants."""
+    url = house.database_url
+    if plan.wall:
+        assert isinstance(house, WalledHouse)
+        url = house.urls["web"]
+    with opened(house, **UNLIMITED, get_deadline_s=0.2, database_url=url) as front:
+        if plan.filters:
+            yield front.api, None
+        else:
+            with filters_gone() as gone:
+                yield front.api, gone
+
+
+def _some(base: str, tenants: list[Tenant], calls: int, seed: int) -> Found:
+    dice, found = random.Random(seed), Found()
     clients = {key: Client(base, key) for tenant in tenants for key in tenant.keys}
-    made, statuses, leaks, errors = Counter[str](), Counter[int](), list[str](), list[str]()
     for _ in range(calls):
         ours, theirs = dice.sample(tenants, 2)
         call = dice.choice(CALLS)(dice, ours, theirs)
         answer = clients[dice.choice(ours.keys)].request(call.method, call.path, **call.words)
-        made[call.what] += 1
-        statuses[answer.status_code] += 1
-        leaks += judge(call, answer, ours, tenants)
-        if answer.status_code >= 500 or answer.status_code == 401:
-            errors.append(f"{call.method} {call.path}: {answer.status_code} {answer.text[:200]}")
-    return made, statuses, leaks, errors
+        found.calls[call.what] += 1
+        found.statuses[answer.status_code] += 1
+        leaks = judge(call, answer, ours, tenants)
+        found.leaks += leaks
+        if failed := answer.status_code >= 500 or answer.status_code == 401:
+            found.errors.append(f"{call}: {answer.status_code} {answer.text[:200]}")
+        found.noticed[call.what] += bool(leaks or failed)
+    return found
 
 
 def judge(call: Call, answer: requests.Response, ours: Tenant, tenants: list[Tenant]) -> list[str]:
@@ -156,100 +200,12 @@ def judge(call: Call, answer: requests.Response, ours: Tenant, tenants: list[Ten
     sent = call.path + json.dumps(dict(call.words), default=str)
     got = answer.text + str(answer.headers)
     strange = [mark for each in tenants if each is not ours for mark in each.marks if mark in got and mark not in sent]
-    found = [f"{call.method} {call.path}: holds {mark}" for mark in strange]
+    found = [f"{call}: holds {mark}" for mark in strange]
     if not call.may_succeed and answer.status_code not in REFUSALS | {401} and answer.status_code < 500:
-        found.append(f"{call.method} {call.path}: {answer.status_code}")
+        found.append(f"{call}: {answer.status_code}")
+    if call.what == STATISTICS and answer.ok:
+        said = answer.json()
+        counted = {name: said[name] for name in ours.figures}
+        if counted != ours.figures:
+            found.append(f"{call}: counts {counted}")
     return found
-
-
-# --------------------------------------------------------------------------------------------------------------- calls
-
-_Maker = Callable[[random.Random, Tenant, Tenant], Call]
-
-
-def _by_id(kind: str, method: str, tail: str = "", **words: Any) -> _Maker:
-    def make(dice: random.Random, _: Tenant, theirs: Tenant) -> Call:
-        ids: list[UUID] = getattr(theirs, kind)
-        return Call(f"{method} /{kind}/…{tail}", method, f"/{kind}/{dice.choice(ids)}{tail}", words)
-
-    return make
-
-
-def _list(kind: str) -> _Maker:
-    def make(dice: random.Random, _: Tenant, theirs: Tenant) -> Call:
-        filters: dict[str, Any] = {"limit": dice.choice((1, 2, 200))}
-        if dice.random() < 0.5:
-            filters["owner"] = dice.choice((*OWNERS, theirs.name))
-        if dice.random() < 0.5:
-            filters["provider"] = "acme"
-        if dice.random() < 0.5:
-            filters["cursor"] = dice.choice(getattr(theirs, kind))
-        if kind == "credentials" and dice.random() < 0.5:
-            filters["connection"] = dice.choice(theirs.connections)
-        return Call(f"GET /{kind}", "GET", f"/{kind}", {"params": filters}, may_succeed=True)
-
-    return make
-
-
-def _reconnect(dice: random.Random, _: Tenant, theirs: Tenant) -> Call:
-    words = {"owner": dice.choice(OWNERS), "browser": "b", "reconnect": str(dice.choice(theirs.connections))}
-    return Call("GET /…/auth", "GET", "/acme/auth", {"params": words})
-
-
-def _callback(dice: random.Random, _: Tenant, theirs: Tenant) -> Call:
-    return Call("POST /…/callback", "POST", "/acme/callback", {"json": _brought(dice.choice(theirs.states))})
-
-
-def _brought(came: Mapping[str, str]) -> dict[str, str]:
-    return {name: came[name] for name in ("state", "code", "iss", "browser") if name in came}
-
-
-def _own(method: str, path: str) -> _Maker:
-    """What is asked for by words that others use too: one's own comes, or nothing."""
-
-    def make(dice: random.Random, _: Tenant, theirs: Tenant) -> Call:
-        owner = dice.choice((*OWNERS, theirs.name))
-        return Call(f"{method} /…{path}", method, f"/acme{path}", {"params": {"owner": owner}}, may_succeed=True)
-
-    return make
-
-
-CALLS: tuple[_Maker, ...] = (
-    *(_list("connections"), _list("credentials"), _list("connections"), _list("credentials")),
-    _by_id("connections", "GET"),
-    _by_id("connections", "GET", "/token"),
-    _by_id("connections", "GET", "/health"),
-    _by_id("connections", "DELETE"),
-    _by_id("connections", "POST", "/refresh"),
-    _by_id("connections", "POST", "/reject"),
-    _by_id("credentials", "GET"),
-    _by_id("credentials", "GET", "/value"),
-    _by_id("credentials", "GET", "/versions"),
-    _by_id("credentials", "PUT", "/value", json={"value": "mine"}),
-    _by_id("credentials", "POST", "/rollback", json={}),
-    _by_id("credentials", "POST", "/rotate", json={}),
-    *(_reconnect, _callback),
-    *(_own("GET", "/connection"), _own("GET", "/health")),
-    lambda *_: Call("GET /statistics", "GET", "/statistics", {}, may_succeed=True),
-)
-
-
-def show(console: Console, report: Report) -> None:
-    """Print what came of it."""
-    table = Table("", "tenants", title="Tenants")
-    figures: tuple[tuple[str, object], ...] = (
-        ("seconds", f"{report.seconds:.0f}"),
-        ("calls", report.calls.total()),
-        ("  a second", f"{report.calls.total() / max(report.seconds, 0.001):.0f}"),
-        ("endpoints", len(report.calls)),
-        ("answers", ", ".join(f"{status} {number}" for status, number in sorted(report.statuses.items()))),
-        ("leaks", len(report.leaks)),
-        ("server errors", len(report.errors)),
-        ("tables changed", ", ".join(report.changed) or "none"),
-        ("passed", "yes" if report.passed else "NO"),
-    )
-    for name, value in figures:
-        table.add_row(name, str(value))
-    console.print(table)
-    for problem in (*report.leaks[:20], *report.errors[:20]):
-        console.print(problem, highlight=False)

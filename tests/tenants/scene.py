@@ -33,6 +33,8 @@ class Tenant:
     """Of flows that wait to be ended, with what came back from the provider."""
     marks: set[str] = field(default_factory=set)
     """Words that stand in nothing but what is this tenant's."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What statistics count of this tenant's, which nobody may change."""
 
 
 def furnish(house: House, names: Sequence[str]) -> list[Tenant]:
@@ -48,13 +50,16 @@ def _tenant(house: House, name: str) -> Tenant:
     ]
     made.keys = [each.secret.reveal() for each in keys]
     made.marks |= {str(each.key.id) for each in keys} | set(made.keys)
-    for owner in OWNERS:
+    for owner in (*OWNERS, name):  # the last is nobody else's: what has only one key in all tenants
         made.connections.append(_connect(vault, owner, {"mark": _mark(made)}))
     made.credentials = [
         vault.store_secret(_mark(made), owner="olga", provider="acme", name=_mark(made)),
         vault.store_api_key(_mark(made), owner="otto", tags={"mark": _mark(made)}),
         vault.store_webhook_secret(name=_mark(made), provider="acme"),
+        vault.store_secret(_mark(made), owner=name),
     ]
+    for each in (made.credentials[0], made.credentials[-1]):  # so that there is something to roll back to
+        vault.put(each, _mark(made))
     made.marks |= {str(each) for each in (*made.connections, *made.credentials)}
     made.marks |= {vault.get(each).access_token.reveal() for each in made.connections}
     refresh = vault.credentials(kind="oauth_refresh_token")
@@ -63,6 +68,8 @@ def _tenant(house: House, name: str) -> Tenant:
     for _ in range(2):
         start = vault.begin("acme", owner="olga", browser="theirs")
         made.states.append({**consent(start.url), "browser": "theirs"})
+    counted = vault.statistics()
+    made.figures = {what: getattr(counted, what) for what in ("connections", "credentials", "by_kind", "by_status")}
     return made
 
 

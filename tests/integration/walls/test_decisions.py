@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.integration.walls.conftest import WalledHouse
+from tests.integration.walls.house import WalledHouse
 from vault.store.shares import NONE, SHARES, WALLED, named
 from vault.store.tables import SCHEMA, metadata
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from alembic import command
 
-from tests.integration.walls.conftest import as_role
+from tests.integration.walls.house import as_role
 from tests.integration.walls.rows import put_in
 from vault import ConfigurationError
 from vault.secret import Secret

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.integration.waiting import until
-from tests.integration.walls.conftest import WalledHouse
+from tests.integration.walls.house import WalledHouse
 from tests.simulator.client import consent
 from vault import ConfigurationError, ConnectRefused, Refresh, Status, UnknownConnection, UnknownCredential
 from vault.secret import Secret

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.integration.walls.conftest import as_role
+from tests.integration.walls.house import as_role
 from vault.store.connections import _ASK
 from vault.store.reads import READ, READ_MANY, READ_MANY_WITH_KEYS, READ_WITH_KEY
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.integration.walls.conftest import as_role
+from tests.integration.walls.house import as_role
 from tests.integration.walls.rows import put_in
 
 GRANT, CANDIDATE, REVOCATION = "evergrant.oauth_grant", "evergrant.candidate", "evergrant.revocation"

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.integration.walls.conftest import as_role
+from tests.integration.walls.house import as_role
 from tests.integration.walls.rows import OF_THE_SYSTEM, put_in, put_in_of_the_system
 from vault.store.shares import NONE, SHARES, WALLED
 
