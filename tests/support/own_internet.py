@@ -7,12 +7,15 @@ ends with the process. It takes root, or a user who may make user namespaces, an
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import select
 import shutil
 import socket
 import struct
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -44,8 +47,6 @@ _NETWORK: Final = (
 )
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6, _PACKET_OUTGOING = 3, 0x0800, 0x86DD, 4
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
-_SO_RCVBUFFORCE: Final = 33
-_ROOM: Final = 64 * 1024 * 1024
 
 
 class CannotLeave(Exception):
@@ -57,20 +58,30 @@ class Packets:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
         self._socket.setblocking(False)
+        self._found: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """Make room for more: the kernel keeps some hundreds."""
+        while select.select([self._socket], [], []):
+            with self._lock:
+                self._read()
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                head, (_, protocol, kind, *_) = self._socket.recvfrom(64)
+                if kind == _PACKET_OUTGOING:
+                    self._found[_target(protocol, head)] += 1
 
     def targets(self) -> Counter[str]:
         """Say where packets went since the last time, and how many."""
-        found: Counter[str] = Counter()
-        while True:
-            try:
-                head, (_, protocol, kind, *_) = self._socket.recvfrom(64)
-            except BlockingIOError:
-                break
-            if kind == _PACKET_OUTGOING:
-                found[_target(protocol, head)] += 1
-        _, dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+        with self._lock:
+            self._read()
+            found, self._found = self._found, Counter()
+            _, dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
         assert not dropped, "packets went by unseen"
         return found
 
