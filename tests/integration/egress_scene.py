@@ -90,7 +90,7 @@ def approach(way: str, networks: Sequence[str] = ()) -> dict[str, dict[str, int]
     internet, found = _settled[0], {}
     internet.nameserver.names |= {name: [[address]] for name, address in INSIDERS.items()}
     names = [f"https://{name}/" for name in INSIDERS]
-    egress = Egress(insecure_hosts=(NAMED,), private_networks=networks)
+    egress = Egress((NAMED,), networks, internet.everybody.authority)
     for url in (*urls(443), *names):
         WAYS[way](egress, [url])
         if astray := internet.packets.astray():
