@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 _TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
 """IPv6 addresses that end in an IPv4 address which is reached through them (RFC 6052; RFC 4291, deprecated)."""
-_LOCALLY_TRANSLATED: Final = IPv6Network("64:ff9b:1::/48")
-"""Translated to whatever the network's operator likes (RFC 8215)."""
-_SITE_LOCAL: Final = IPv6Network("fec0::/10")
+_NOBODYS: Final = (
+    IPv4Network("192.0.0.0/24"),  # for protocols (RFC 6890), also a cloud's metadata; Pythons differ about it
+    IPv4Network("192.88.99.0/24"),  # the nearest 6to4 relay, whoever's that is (RFC 7526)
+    IPv4Network("168.63.129.16/32"),  # public by the registry; in Azure it is the machine's own host
+    IPv6Network("64:ff9b:1::/48"),  # translated to whatever the network's operator likes (RFC 8215)
+    IPv6Network("3fff::/20"),  # for documentation (RFC 9637)
+    IPv6Network("fec0::/10"),  # site-local (RFC 3879)
+)
+"""Not public, though not every Python's ``is_global`` says so."""
 
 Address = IPv4Address | IPv6Address
 
@@ -27,7 +33,7 @@ def is_public(address: Address) -> bool:
     within = _within(address)
     if within is not None:
         return is_public(within)
-    if isinstance(address, IPv6Address) and (address in _LOCALLY_TRANSLATED or address in _SITE_LOCAL):
+    if any(address.version == each.version and address in each for each in _NOBODYS):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
