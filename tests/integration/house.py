@@ -63,6 +63,7 @@ class House:
             f'[acme]\nauthorize_uri = "{simulator.uri(self.far_side, "authorize")}"\n'
             f'token_uri = "{simulator.uri(self.far_side, "token")}"\n'
             f'revoke_uri = "{simulator.uri(self.far_side, "revoke")}"\nrotation = "{rotation}"\n{window}'
+            'grants.also = { root = "also", scope_parameter = "also_scope" }\n'
         )
         self.environment = {
             "VAULT_DATABASE_URL": database_url,

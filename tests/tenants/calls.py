@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from tests.tenants.scene import OWNERS, Tenant
+from vault import grant_id
 
 
 class Call(NamedTuple):
@@ -19,6 +20,8 @@ class Call(NamedTuple):
     words: Mapping[str, Any]
     may_succeed: bool = False
     """Lists do, with what is the caller's own."""
+    follows: str = ""
+    """What can be told from what is sent, and so may come back."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -34,6 +37,12 @@ def _by_id(kind: str, method: str, tail: str = "", **words: Any) -> _Maker:
         return Call(f"{method} /{kind}/…{tail}", method, f"/{kind}/{dice.choice(ids)}{tail}", words)
 
     return make
+
+
+def _further(dice: random.Random, _: Tenant, theirs: Tenant) -> Call:
+    whose = dice.choice(theirs.connections)
+    path, follows = f"/connections/{whose}/token", str(grant_id(whose, "also"))
+    return Call("GET /connections/…/token?grant", "GET", path, {"params": {"grant": "also"}}, follows=follows)
 
 
 def _list(kind: str) -> _Maker:
@@ -81,6 +90,8 @@ CALLS: tuple[_Maker, ...] = (
     _by_id("connections", "GET"),
     _by_id("connections", "GET", "/token"),
     _by_id("connections", "GET", "/health"),
+    _by_id("connections", "GET", "/grants"),
+    _further,
     _by_id("connections", "DELETE"),
     _by_id("connections", "POST", "/refresh"),
     _by_id("connections", "POST", "/reject"),

@@ -197,7 +197,7 @@ def _some(base: str, tenants: list[Tenant], calls: int, seed: int) -> Found:
 
 def judge(call: Call, answer: requests.Response, ours: Tenant, tenants: list[Tenant]) -> list[str]:
     """Say what an answer should not have held. What was sent may come back; it was known."""
-    sent = call.path + json.dumps(dict(call.words), default=str)
+    sent = call.path + json.dumps(dict(call.words), default=str) + call.follows
     got = answer.text + str(answer.headers)
     strange = [mark for each in tenants if each is not ours for mark in each.marks if mark in got and mark not in sent]
     found = [f"{call}: holds {mark}" for mark in strange]

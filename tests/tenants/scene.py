@@ -11,7 +11,7 @@ from uuid import UUID
 from tests.integration.house import House
 from tests.integration.web.front import ALL
 from tests.simulator.client import consent
-from vault import Vault
+from vault import Vault, grant_id
 
 OWNERS = ("olga", "otto", "ada")
 TABLES = (
@@ -38,7 +38,8 @@ class Tenant:
 
 
 def furnish(house: House, names: Sequence[str]) -> list[Tenant]:
-    """Make tenants, each with a bit of everything."""
+    """Make tenants, each with a bit of everything: a consent brings a further grant when that is asked for."""
+    house.simulator.configure(house.far_side, answer={"beside": {"also": "also_scope"}})
     return [_tenant(house, name) for name in names]
 
 
@@ -52,6 +53,7 @@ def _tenant(house: House, name: str) -> Tenant:
     made.marks |= {str(each.key.id) for each in keys} | set(made.keys)
     for owner in (*OWNERS, name):  # the last is nobody else's: what has only one key in all tenants
         made.connections.append(_connect(vault, owner, {"mark": _mark(made)}))
+    made.connections.append(grant_id(made.connections[0], "also"))
     made.credentials = [
         vault.store_secret(_mark(made), owner="olga", provider="acme", name=_mark(made)),
         vault.store_api_key(_mark(made), owner="otto", tags={"mark": _mark(made)}),
@@ -74,7 +76,8 @@ def _tenant(house: House, name: str) -> Tenant:
 
 
 def _connect(vault: Vault, owner: str, labels: Mapping[str, str]) -> UUID:
-    start = vault.begin("acme", owner=owner, browser="theirs", labels=labels, metadata=labels)
+    asked = {"also": ["read"]}
+    start = vault.begin("acme", owner=owner, browser="theirs", grants=asked, labels=labels, metadata=labels)
     answer = consent(start.url)
     return vault.complete(state=answer["state"], code=answer["code"], browser="theirs", issuer=answer.get("iss")).id
 
