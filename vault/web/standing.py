@@ -39,9 +39,9 @@ class Looking:
     def health(self) -> Health:
         """Return the last look, or take another."""
         with self._lock:
-            now = time.monotonic()
-            if self._last is None or now - self._last[0] > LOOK_S:
-                self._last = (now, self._serving.health())
+            if self._last is None or time.monotonic() - self._last[0] > LOOK_S:
+                found = self._serving.health()
+                self._last = (time.monotonic(), found)  # by then: whoever waited for a slow look takes no other
             return self._last[1]
 
 
