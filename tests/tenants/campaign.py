@@ -28,7 +28,8 @@ from tests.tenants.scene import OWNERS, Tenant, furnish, rows
 Server = Callable[[House], AbstractContextManager[str]]
 """Serves a house over HTTP, perhaps as another database role or without the application's own filters; yields where."""
 REFUSALS = frozenset({400, 403, 404, 409, 422})
-UNLIMITED = {f"http_rate_{what}": 0.0 for what in ("tokens", "connects", "introspections", "others")}
+WHAT = ("tokens", "connects", "introspections", "others", "strangers")
+UNLIMITED = {f"http_rate_{what}": 0.0 for what in WHAT}
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ OWN: Final = (
     Kind(413, "too_large", "The body is too large."),
     Kind(415, "media_type", "The body must be of another type."),
     Kind(422, "invalid", "The request is not what the description says."),
-    Kind(429, "rate", "Too many requests with this API key: ask again later."),
+    Kind(429, "rate", "Too many requests: ask again later."),
     Kind(500, "internal", "Something went wrong here."),
 )
 """What is wrong with requests before any vault is asked."""
