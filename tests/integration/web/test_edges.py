@@ -23,6 +23,7 @@ from structlog.testing import LogCapture
 
 import vault
 from tests.integration.house import House
+from tests.integration.waiting import until
 from tests.integration.web.front import Client, Front, opened, problem, running
 from vault import Vault
 from vault.web import PROBLEMS, create_app, from_env, standing
@@ -155,6 +156,7 @@ def test_an_id_of_a_request_is_taken_or_made_and_comes_back_and_is_logged(front:
     client = front.client()
     answer = client.get("/connections/x", headers={"X-Request-ID": "web-1.a:B_2"})
     assert answer.headers["x-request-id"] == "web-1.a:B_2"
+    until(lambda: [each for each in told if each["event"] == "http.request"])  # the answer leaves before the line
     [line] = [each for each in told if each["event"] == "http.request"]
     assert (line["request_id"], line["endpoint"], line["status"]) == (
         "web-1.a:B_2",
