@@ -167,7 +167,7 @@ class UnknownApiKey(VaultError):
 class ApiKeyRefused(VaultError):
     """An API key does not open anything: have another one made with ``evergrant api-key create``.
 
-    ``reason`` is ``unknown``, ``expired`` or ``revoked``.
+    ``reason`` is ``unknown``, ``expired`` or ``revoked``; ``missing`` where none was brought (docs/http.md).
     """
 
     def __init__(self, reason: str) -> None:

@@ -94,7 +94,10 @@ class SharedQuota:
         if given < 1:
             return timedelta(seconds=max(0.001, float(wait)))
         with self._lock:
-            _keep(self._lots, bucket, _Bucket(float(given) - 1, self._monotonic()))
+            now = self._monotonic()
+            before = self._lots.get(bucket)  # what others who asked at the same time have fetched
+            kept = before.tokens if before is not None and now - before.at <= LOT_LIFE_S else 0.0
+            _keep(self._lots, bucket, _Bucket(kept + float(given) - 1, now))
         return None
 
     def _take_own(self, bucket: str, rate: float, now: float) -> timedelta | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -250,6 +250,10 @@ BAD: dict[str, tuple[type[Exception], dict[str, Any]]] = {
     "a token with a line break": (InvalidCredential, {"access_token": "at-secret\n"}),
     "an empty token": (InvalidCredential, {"refresh_token": ""}),
     "a token that is not ASCII": (InvalidCredential, {"refresh_token": "rt-sécret"}),
+    "an end in the year 10000": (
+        InvalidCredential,
+        {"expires_at": datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-1)))},
+    ),
     "no time zone": (InvalidCredential, {"expires_at": datetime(2030, 1, 1)}),  # noqa: DTZ001  # the point
     "a provider nobody knows": (UnknownProvider, {"provider": "nowhere"}),
     "a connection nobody knows": (UnknownConnection, {"connection": uuid4()}),

@@ -33,7 +33,8 @@ from tests.tenants.scene import Tenant, furnish, rows
 from vault.testing.servers import EmbeddedPostgres
 
 REFUSALS = frozenset({400, 403, 404, 409, 422})
-UNLIMITED = {f"http_rate_{what}": 0.0 for what in ("tokens", "connects", "introspections", "others")}
+WHAT = ("tokens", "connects", "introspections", "others", "strangers")
+UNLIMITED = {f"http_rate_{what}": 0.0 for what in WHAT}
 NAMES = {
     (True, False): "filters alone",
     (False, True): "wall alone",

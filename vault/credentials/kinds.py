@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -29,6 +29,7 @@ class Kind(StrEnum):
 
 LONGEST: Final = 65_536
 """Bytes of a value."""
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 STYLES: Final = tuple(Style)
 """In which headers a webhook secret signs; a standard one is ``whsec_`` and base64 (Standard Webhooks)."""
 
@@ -63,6 +64,18 @@ def checked(kind: Kind, value: str, facts: Mapping[str, str] | None = None) -> C
     if size > LONGEST:
         raise InvalidCredential(kind, f"it has {size:,} bytes, and {LONGEST:,} is the most")
     return _CHECKS[kind](value, facts or {})
+
+
+def checked_instant(kind: Kind, what: str, at: datetime) -> datetime:
+    """Return an instant that somebody names. Raises ``InvalidCredential``.
+
+    PostgreSQL keeps later ones than Python can read: one past the year 9999, in UTC, would break whoever comes by it.
+    """
+    if at.tzinfo is None:
+        raise InvalidCredential(kind, f"{what} has no time zone")
+    if not _FIRST <= at <= _LAST:  # comparing does not turn it into UTC, which may not be possible
+        raise InvalidCredential(kind, f"{what} is not between the years {_FIRST.year} and {_LAST.year}")
+    return at
 
 
 def same_style(secret: str, style: str) -> bool:

@@ -17,8 +17,9 @@ RATES: Final = {
     "connects": "http_rate_connects",
     "introspections": "http_rate_introspections",
     "others": "http_rate_others",
+    "strangers": "http_rate_strangers",
 }
-"""What is limited for each key, and the setting that says how far."""
+"""What is limited for each key, or for each address that brings none, and the setting that says how far."""
 
 
 class Serving:
@@ -45,20 +46,24 @@ class Serving:
             self._serving.reads.used(found.id)
         return found
 
-    def take(self, caller: ApiKey, what: str) -> timedelta | None:
+    def is_known(self, key: str) -> bool:
+        """Whether a key was found in this process before, be it expired or revoked since."""
+        return self._serving.callers.is_known(key)
+
+    def take(self, caller: ApiKey | str, what: str) -> timedelta | None:
         """Count one use of a key against its rate; None: it may go on. Otherwise how long until it may.
 
         Args:
-            caller: Whose.
-            what: ``tokens``, ``connects``, ``introspections`` or ``others``.
+            caller: Whose: a key, or the address of whoever brings none.
+            what: ``tokens``, ``connects``, ``introspections`` or ``others``; of addresses ``strangers``.
         """
         rate = self._rate(what)
-        return None if not rate else self._serving.quota.take(f"{what}:{caller.id}", rate)
+        return None if not rate else self._serving.quota.take(_bucket(caller, what), rate)
 
-    def take_at_hand(self, caller: ApiKey, what: str) -> bool:
+    def take_at_hand(self, caller: ApiKey | str, what: str) -> bool:
         """Count one use, if that can be done here; False: ``take`` must be asked."""
         rate = self._rate(what)
-        return not rate or self._serving.quota.take_at_hand(f"{what}:{caller.id}", rate)
+        return not rate or self._serving.quota.take_at_hand(_bucket(caller, what), rate)
 
     def _rate(self, what: str) -> float:
         rate: float = getattr(self._serving.settings, RATES[what])
@@ -103,3 +108,7 @@ class Serving:
     def health(self) -> Health:
         """Look at every part of the system."""
         return self._wiring.health.check()
+
+
+def _bucket(caller: ApiKey | str, what: str) -> str:
+    return f"{what}:{caller if isinstance(caller, str) else caller.id}"

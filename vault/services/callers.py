@@ -57,6 +57,10 @@ class Callers:
             return None
         return self._judged(seen)
 
+    def is_known(self, text: str) -> bool:
+        """Whether a key was found here before, be it too long ago to say what it is by now."""
+        return looks_like_a_key(text) and digest_of(text) in self._seen
+
     def caller(self, text: str) -> ApiKey:
         """Return what a key is. Raises ``ApiKeyRefused``, ``StoreUnavailable``."""
         if (at_hand := self.caller_at_hand(text)) is not None:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from vault.credentials import certificates
-from vault.credentials.kinds import Checked, Kind, checked
+from vault.credentials.kinds import Checked, Kind, checked, checked_instant
 from vault.credentials.policies import problems
 from vault.engine.values import PAIR, Values, without_value
 from vault.errors import InvalidCredential, UnknownCredential
@@ -221,11 +221,9 @@ def _checked(draft: Draft) -> Checked:
 def _ending(kind: str, found: Checked, expires_at: datetime | None) -> Checked:
     if expires_at is None:
         return found
-    if expires_at.tzinfo is None:
-        raise InvalidCredential(kind, "its end has no time zone")
     if kind == Kind.CERTIFICATE:
         raise InvalidCredential(kind, "it says itself when it ends")
-    return found._replace(expires_at=expires_at)
+    return found._replace(expires_at=checked_instant(Kind(kind), "its end", expires_at))
 
 
 def _check_words(kind: str, name: str, tags: Mapping[str, str], policy: Mapping[str, Any]) -> None:

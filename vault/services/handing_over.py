@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from vault.credentials.kinds import Kind
+from vault.credentials.kinds import Kind, checked_instant
 from vault.engine.moving import Opened, new_grant, renewed_with
 from vault.engine.sealing import Sealer, written
 from vault.errors import ConfigurationError, ConnectRefused, InvalidCredential, UnknownConnection
@@ -102,8 +102,8 @@ class HandingOver:
             if token is not None:
                 _check(kind, token)
         for at in (given.expires_at, given.consented_at):
-            if at is not None and at.tzinfo is None:
-                raise InvalidCredential(Kind.ACCESS_TOKEN, "its end, or its consent's beginning, has no time zone")
+            if at is not None:
+                checked_instant(Kind.ACCESS_TOKEN, "its end, or its consent's beginning,", at)
         return Opened(
             "", self._tenant, given.owner, provider, given.account, given.access_token, given.refresh_token,
             given.expires_at, given.scopes, given.consented_at, given.labels, lasting,

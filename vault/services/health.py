@@ -12,6 +12,10 @@ from vault.metrics import audit_lag_seconds, overdue_seconds, rotations_stuck, w
 from vault.ports import SignStore
 
 OK = "ok"
+UNSEEN: Final = "not seen with the rights of this process: ask a worker's"
+"""Said of what is about all tenants, where only one's rows are shown; it makes nothing degraded."""
+OF_ALL: Final = frozenset({"workers", "refreshes", "rotations", "audit", "events"})
+"""Parts that are about all tenants."""
 TOLERATED = timedelta(seconds=60)
 """A refresh may be due for this long before the system counts as unwell."""
 AUDIT_TOLERATED: Final = timedelta(minutes=10)
@@ -26,7 +30,7 @@ class Health(NamedTuple):
 
     healthy: bool
     parts: Mapping[str, str]
-    """Of each ``ok``, or what is wrong with it in words."""
+    """Of each ``ok``, ``UNSEEN``, or what is wrong with it in words."""
     checked_at: datetime
     lag: float = 0.0
     """Seconds for which the oldest refresh has been due and in nobody's hands."""
@@ -40,6 +44,12 @@ class Health(NamedTuple):
         """``healthy`` or ``degraded``."""
         return "healthy" if self.healthy else "degraded"
 
+    @property
+    def told(self) -> Mapping[str, str]:
+        """Of each part ``ok``, ``unseen`` or ``trouble``: for anybody, as it gives nothing away."""
+        words = {OK: "ok", UNSEEN: "unseen"}
+        return {name: words.get(found, "trouble") for name, found in self.parts.items()}
+
 
 class HealthChecking:
     """The use case behind ``vault.health_check`` and ``evergrant health``."""
@@ -52,19 +62,27 @@ class HealthChecking:
         audit_lag: Callable[[], timedelta],
         audit_interval: timedelta,
         signs: SignStore,
+        sees_all: Callable[[], bool],
         clock: Callable[[], datetime],
     ) -> None:
         self._probes, self._overdue, self._signs, self._clock = probes, overdue, signs, clock
+        self._sees_all = sees_all
         self._audit_lag, self._audit_patience = audit_lag, max(AUDIT_TOLERATED, 3 * audit_interval)
 
     def check(self) -> Health:
         """Try every part; a part in trouble is told in words, never with a secret."""
-        parts = {name: self._try(probe) for name, probe in self._probes.items()}
         look = _Look(self._signs, self._overdue, self._audit_lag, self._audit_patience)
-        for name in ("workers", "refreshes", "rotations", "audit"):
-            parts[name] = self._try(getattr(look, name))
-        healthy = all(found == OK for found in parts.values())
+        looks = {name: getattr(look, name) for name in ("workers", "refreshes", "rotations", "audit")}
+        unseen = self._unseen()
+        parts = {n: UNSEEN if n in unseen else self._try(probe) for n, probe in {**self._probes, **looks}.items()}
+        healthy = all(found in (OK, UNSEEN) for found in parts.values())
         return Health(healthy, parts, self._clock(), look.lag, look.behind, tuple(look.alive))
+
+    def _unseen(self) -> frozenset[str]:
+        try:
+            return frozenset() if self._sees_all() else OF_ALL
+        except VaultError:
+            return frozenset()  # each part says so itself
 
     def _try(self, probe: Callable[[], str | None]) -> str:
         try:

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import structlog
 
-from vault.errors import VaultError
 from vault.forks import in_children
 from vault.metrics import http_reads_untold
 from vault.ports import ApiKeyStore, ReadCount, ReadStore
@@ -25,7 +24,8 @@ log = structlog.get_logger(__name__)
 LOOK_S: Final = 1.0
 WINDOW_S: Final = 60.0
 MOST: Final = 100_000
-"""Pairs of key and connection that wait to be told; a reader beyond that waits for the audit, or is refused."""
+"""Pairs of key and connection that are remembered; at that all are told before their minute is over, then forgotten.
+A reader waits for it, and is refused when the audit takes none."""
 
 
 class _Count:
@@ -92,7 +92,7 @@ class ReadLog:
     def _try(self, *, everything: bool) -> None:
         try:
             self.tell(everything=everything)
-        except VaultError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is: it is tried again, or nobody would tell any more
             log.warning("reads.untold", error=type(error).__name__, pairs=len(self._counts))
 
     def tell(self, *, everything: bool = False) -> None:
@@ -112,6 +112,7 @@ class ReadLog:
     def _take(self, *, everything: bool) -> dict[tuple[int, int], ReadCount]:
         now, due = self._monotonic(), dict[tuple[int, int], ReadCount]()
         with self._lock:
+            everything = everything or len(self._counts) >= MOST
             for pair, count in list(self._counts.items()):
                 if not everything and count.until is not None and now < count.until:
                     continue

@@ -222,6 +222,8 @@ class Settings(BaseModel):
     """Introspections that one API key may ask for in a second; 0: any number."""
     http_rate_others: Rate = 50.0
     """Other requests that one API key may make in a second; 0: any number."""
+    http_rate_strangers: Rate = 20.0
+    """Requests from one address that bring no API key, or one not seen before, in a second; 0: any number."""
 
     rotation_rate: Annotated[float, Field(gt=0)] = 2000.0
     """Rows a second that one run of a rotation touches at most."""

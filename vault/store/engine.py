@@ -109,9 +109,14 @@ class Database:
             yield
         except sa.exc.TimeoutError as error:
             raise StoreUnavailable(self.where, "every pooled connection is in use") from error
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.ProgrammingError) as error:
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.ProgrammingError) as error:
             raise self.translate(error.orig or error) from None
-        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.ProgrammingError) as error:
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            psycopg.InternalError,
+            psycopg.ProgrammingError,
+        ) as error:
             raise self.translate(error) from None
 
     def translate(self, error: BaseException) -> BaseException:
@@ -128,8 +133,8 @@ class Database:
             return SchemaOutdated(None, "a newer schema")
         if isinstance(error, psycopg.errors.InsufficientPrivilege) and error.diag.source_function != OF_A_FUNCTION:
             return ConfigurationError([f"the database role may not do this ({_first_line(error)}): {NO_RIGHT}"])
-        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
-            return StoreUnavailable(self.where, _first_line(error))
+        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)):
+            return StoreUnavailable(self.where, _first_line(error))  # read-only: a standby, or a full disk's guard
         return error
 
     def dispose(self) -> None:

@@ -62,7 +62,8 @@ class Schema:
         config = _config()
         with self._database.begin() as connection:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
-            connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            if connection.scalar(sa.text(f"SELECT to_regnamespace('{SCHEMA}')")) is None:
+                connection.execute(sa.text(f"CREATE SCHEMA {SCHEMA}"))  # takes a right that its owner may be without
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         return needed_revision()

@@ -23,6 +23,8 @@ SELECT count(*), coalesce(max(now() - r.next_at) FILTER (WHERE r.lease_until <= 
    AND (r.attempt > %b OR (r.next_at <= now() - %b::interval AND r.lease_until <= now()))
 """
 
+_SEES_ALL = b"SELECT has_function_privilege('evergrant.all_tenants()', 'EXECUTE')"
+
 
 class PostgresSigns:
     """``SignStore`` on PostgreSQL; thread-safe."""
@@ -41,6 +43,11 @@ class PostgresSigns:
     def alive(self) -> Sequence[str]:
         """See ``SignStore.alive``."""
         return [row[0] for row in self._run(_ALIVE, (), psycopg.Cursor.fetchall)]
+
+    def sees_all(self) -> bool:
+        """Whether our role may ask about all tenants; a web app's may not."""
+        found: bool = self._run(_SEES_ALL, (), psycopg.Cursor.fetchone)[0]
+        return found
 
     def stuck_rotations(self, patience: timedelta, tries: int) -> tuple[int, timedelta]:
         """See ``SignStore.stuck_rotations``."""

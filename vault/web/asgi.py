@@ -83,8 +83,8 @@ class _Exchange:
         """Read the whole body; None: there is none."""
         headers = Headers(scope=self._scope)
         length = headers.get("content-length", "")
-        if not (length or "transfer-encoding" in headers):
-            return None
+        if self._scope["http_version"].startswith("1") and not (length or "transfer-encoding" in headers):
+            return None  # HTTP/2 and later bring bodies without saying so before
         if length.isdecimal() and int(length[:12]) > MOST_BYTES:
             raise Problem("too_large", f"a body has {MOST_BYTES:,} bytes at most")
         read = bytearray()

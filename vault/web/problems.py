@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 
 import vault
 from vault import VaultError
@@ -80,11 +81,12 @@ OWN: Final = (
     Kind(413, "too_large", "The body is too large."),
     Kind(415, "media_type", "The body must be of another type."),
     Kind(422, "invalid", "The request is not what the description says."),
-    Kind(429, "rate", "Too many requests with this API key: ask again later."),
+    Kind(429, "rate", "Too many requests: ask again later."),
     Kind(500, "internal", "Something went wrong here."),
 )
 """What is wrong with requests before any vault is asked."""
 BY_WORD: Final = {kind.word: kind for kind in OWN}
+_METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _OF_STATUS: Final = {400: "malformed", 404: "not_found", 405: "method", 413: "too_large", 415: "media_type"}
 
 
@@ -203,8 +205,17 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer with what the framework has against a request."""
     assert isinstance(error, HTTPException)
     word = _OF_STATUS.get(error.status_code, "internal")
-    allowed = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    return of_request(request_id_of(request), Problem(word, headers=allowed))
+    headers = {"Allow": ", ".join(_methods(request))} if word == "method" else {}
+    return of_request(request_id_of(request), Problem(word, headers=headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """What can be done at an address: several routes share one, and the framework tells of the first."""
+    return [each for each in _METHODS if any(_serves(route, request, each) for route in request.app.routes)]
+
+
+def _serves(route: BaseRoute, request: Request, method: str) -> bool:
+    return route.matches({**request.scope, "method": method})[0] is Match.FULL
 
 
 async def on_invalid(request: Request, error: Exception) -> Response:

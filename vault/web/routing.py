@@ -13,8 +13,8 @@ from vault.web.problems import BY_WORD, MEDIA_TYPE, Kind, Problem, ProblemDocume
 
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
-_ALWAYS: Final = ("malformed", "slow", "too_large", "invalid")
-_KEYED: Final = ("scope", "rate")
+_ALWAYS: Final = ("malformed", "slow", "too_large", "invalid", "rate")
+_KEYED: Final = ("scope",)
 
 Answers = dict[int | str, dict[str, Any]]
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -196,7 +196,7 @@ class Wiring:
         return HealthChecking(
             probes, overdue=self.refreshing.overdue, audit_lag=self._audit.lag,
             audit_interval=timedelta(seconds=self._settings.audit_interval_s), signs=self.signs,
-            clock=utc,
+            sees_all=self.signs.sees_all, clock=utc,
         )  # fmt: skip
 
     @cached_property

@@ -137,6 +137,19 @@ def test_rights_that_are_missing_are_not_taken_for_an_outage(server: EmbeddedPos
     assert not (isinstance(refusal.value, VaultError) and refusal.value.transient)
 
 
+def test_a_database_that_takes_no_writes_now_is_told_as_away(database_url: str) -> None:
+    """As a standby does that is to take over, and a service whose disk is full: it passes."""
+    with psycopg.connect(database_url, autocommit=True) as session:
+        session.execute(f"ALTER DATABASE {session.info.dbname} SET default_transaction_read_only = on")
+    database = Database(Secret(database_url))
+    writes = "SELECT evergrant.tally_validations('{a}', '{session}', '{valid}', '{1}')"
+    with pytest.raises(StoreUnavailable, match="read-only"), database.begin() as transaction:
+        transaction.exec_driver_sql(writes)
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        database.lane.run(writes.encode(), (), psycopg.Cursor.fetchone)
+    database.dispose()
+
+
 def test_sessions_broken_by_a_restart_are_replaced(server: EmbeddedPostgres) -> None:
     database = Database(Secret(server.url))
     Schema(database).upgrade()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -27,6 +29,23 @@ def test_upgrading_twice_is_upgrading_once(empty_database_url: str) -> None:
         schema.check()
     assert schema.upgrade() == schema.upgrade() == schema.found_revision() == needed_revision()
     schema.check()
+
+
+def test_whoever_owns_nothing_but_the_schema_upgrades_it(empty_database_url: str) -> None:
+    """A role that an administrator has made it for: not a superuser, and without the right to create schemas."""
+    role = f"owner_{uuid4().hex[:8]}"
+    parts = urlsplit(empty_database_url)
+    url = urlunsplit(parts._replace(netloc=f"{role}:word@{parts.netloc.rpartition('@')[2]}"))
+    with psycopg.connect(empty_database_url, autocommit=True) as session:
+        session.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'word'")
+        session.execute(f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {role}")
+        database = Database(Secret(url))
+        try:
+            assert Schema(database).upgrade() == needed_revision()
+        finally:
+            database.dispose()
+            session.execute(f"DROP OWNED BY {role} CASCADE")
+            session.execute(f"DROP ROLE {role}")
 
 
 def test_an_older_revision_is_told_with_what_is_needed(database_url: str) -> None:

@@ -172,12 +172,19 @@ def test_what_is_about_all_tenants_is_refused_and_not_answered_with_nothing(wall
             asked()
     with pytest.raises(ConfigurationError, match="is for a worker's"):
         web.refresh(each)
-    parts = web.health_check().parts
-    assert {name for name, found in parts.items() if "is for a worker's" in found} >= {
-        "refreshes", "rotations", "audit", "workers", "events"
-    }  # fmt: skip
-    assert parts["database"] == parts["kms"] == "ok"
     web.check()
+
+
+def test_what_a_web_app_may_not_see_makes_nothing_degraded(walled: WalledHouse, redis_url: str) -> None:
+    """Its ``/health`` would call every system degraded, and mean its own rights."""
+    web = walled.another_worker(database_url=walled.urls["web"], redis_url=redis_url)
+    look = web.health_check()
+    unseen = {name for name, found in look.told.items() if found == "unseen"}
+    assert unseen == {"refreshes", "rotations", "audit", "workers", "events"}
+    assert "ask a worker's" in look.parts["workers"]
+    assert (look.told["database"], look.told["kms"], look.status) == ("ok", "ok", "healthy")
+    worker = walled.another_worker(redis_url=redis_url).health_check()
+    assert (worker.told["workers"], worker.status) == ("trouble", "degraded")
 
 
 def test_tenants_live_side_by_side_in_one_process(walled: WalledHouse) -> None:

@@ -40,6 +40,16 @@ def test_a_value_is_replaced_if_nobody_else_has_and_rolled_back(front: Front) ->
         problem(client.get(f"/credentials/{uuid4()}{path}"), 404, "unknown_credential")
 
 
+def test_an_end_that_nobody_could_read_again_is_refused(front: Front) -> None:
+    """PostgreSQL would keep the year 10000, and who reads its row fails: lists, and scans for every tenant."""
+    kept, client = front.vault.store_secret(VALUE), front.client()
+    for end in ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "9999-12-31T00:00:00Z"):
+        answer = client.put(f"/credentials/{kept}/value", json={"value": NEXT, "expires_at": end})
+        problem(answer, 422, "invalid_credential")
+    assert client.get("/credentials").status_code == 200
+    front.house.worker.expiry_scan()
+
+
 def test_a_webhooks_secret_is_rotated_by_workers(front: Front) -> None:
     kept, client = front.vault.store_webhook_secret(), front.client()
     said = client.post(f"/credentials/{kept}/rotate", json={"overlap_s": 60})

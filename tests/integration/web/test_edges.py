@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import structlog
@@ -20,9 +23,10 @@ from structlog.testing import LogCapture
 
 import vault
 from tests.integration.house import House
+from tests.integration.waiting import until
 from tests.integration.web.front import Client, Front, opened, problem, running
 from vault import Vault
-from vault.web import PROBLEMS, create_app, from_env
+from vault.web import PROBLEMS, create_app, from_env, standing
 from vault.web.asgi import MOST_BYTES
 
 CANARY = "cnry-http-7f3a"
@@ -69,6 +73,65 @@ def test_every_refusal_is_a_problem_whoever_refuses(front: Front) -> None:
     problem(client.put(one, data=chunks, headers=JSON), 413, "too_large")
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        (f"/connections/{UUID(int=7)}", "DELETE, GET"),
+        (f"/credentials/{UUID(int=7)}/value", "GET, PUT"),
+        ("/acme/connection", "DELETE, GET"),
+        ("/acme/callback", "GET, POST"),
+        ("/acme/tickets", "POST"),
+    ],
+)
+def test_all_that_can_be_done_at_an_address_is_told(front: Front, path: str, methods: str) -> None:
+    answer = front.client().request("PATCH", path)
+    problem(answer, 405, "method")
+    assert answer.headers["allow"] == methods
+
+
+def test_a_look_that_takes_long_is_not_taken_again_by_all_who_waited_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a database that is slow to fail would have every thread look at it, one after the other."""
+    monkeypatch.setattr(standing, "LOOK_S", 0.2)
+    looks = []
+
+    class Slow:
+        def health(self) -> str:
+            time.sleep(0.3)
+            looks.append(1)
+            return "found"
+
+    looking = standing.Looking(Slow())  # type: ignore[arg-type]
+    with ThreadPoolExecutor(6) as threads:
+        assert len(list(threads.map(lambda _: looking.health(), range(6)))) == 6
+    assert len(looks) <= 2
+
+
+def test_a_body_that_nothing_announces_is_bounded_as_any_other(front: Front) -> None:
+    """HTTP/2 needs neither a length nor an encoding for one."""
+    given = [{"type": "http.request", "body": b"a" * 65_536, "more_body": True} for _ in range(20)]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return given.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    path = f"/api/v1/credentials/{uuid4()}/value"
+    headers = [(b"content-type", b"application/json"), (b"authorization", f"Bearer {front.key()}".encode())]
+    scope = {
+        "type": "http",
+        "http_version": "2",
+        "method": "PUT",
+        "path": path,
+        "query_string": b"",
+        "headers": headers,
+    }
+    asyncio.run(front.app(scope, receive, send))
+    assert sent[0]["status"] == 413
+    assert given, "the rest of it is not read"
+
+
 def test_no_answer_says_again_what_was_sent(front: Front) -> None:
     client = front.client()
     asked = [
@@ -93,6 +156,7 @@ def test_an_id_of_a_request_is_taken_or_made_and_comes_back_and_is_logged(front:
     client = front.client()
     answer = client.get("/connections/x", headers={"X-Request-ID": "web-1.a:B_2"})
     assert answer.headers["x-request-id"] == "web-1.a:B_2"
+    until(lambda: [each for each in told if each["event"] == "http.request"])  # the answer leaves before the line
     [line] = [each for each in told if each["event"] == "http.request"]
     assert (line["request_id"], line["endpoint"], line["status"]) == (
         "web-1.a:B_2",

@@ -40,7 +40,8 @@ CHECKS = [
 EXAMPLES = 6
 """Of each operation and each sort."""
 SEED = 20
-UNLIMITED = {f"http_rate_{what}": 0.0 for what in ("tokens", "connects", "introspections", "others")}
+WHAT = ("tokens", "connects", "introspections", "others", "strangers")
+UNLIMITED = {f"http_rate_{what}": 0.0 for what in WHAT}
 
 
 @pytest.fixture(scope="module")

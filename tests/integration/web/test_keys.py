@@ -19,6 +19,7 @@ from tests.integration.web.front import Client, Front, opened, problem
 from tests.simulator import SimulatorProcess
 from vault import SCOPES
 from vault.cli import EXIT_FAILED, EXIT_USAGE, main
+from vault.web.strangers import network_of
 
 LIST = "/connections"
 
@@ -158,3 +159,42 @@ def test_what_cannot_be_a_key_is_refused(house: House, words: tuple[str, ...], c
 
 def test_every_scope_can_be_given(front: Front) -> None:
     assert front.house.worker.api_keys.create("all", list(SCOPES)).key.scopes == tuple(SCOPES)
+
+
+def test_strangers_are_held_to_a_rate_by_address_and_known_keys_are_not(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each guess at a key, a state or a ticket costs the database a look: so many of them a second, and no more."""
+    monkeypatch.setattr("vault.quotas.SAVED_S", 100.0)
+    with opened(house, http_rate_strangers=0.05) as front:  # five, and then one in twenty seconds
+        known, browser, guessing = front.client(), front.browser(), Client(front.api, "egk_" + "A" * 43)
+        assert known.get(LIST).ok
+        assert browser.get("/acme/callback", params={"state": "a"}).status_code == 400
+        assert browser.post("/acme/callback", data={"state": "a"}).status_code == 303
+        assert browser.get(f"/acme/tickets/{'a' * 43}").status_code == 400
+        assert guessing.get(LIST).status_code == 401
+        for late in (
+            guessing.get(LIST),
+            front.client().get(LIST),
+            browser.get("/acme/callback", params={"state": "a"}),
+            Client(front.base, front.key()).get("/metrics"),
+        ):
+            assert problem(late, 429, "rate")["reason"] == "strangers"
+            assert 1 <= int(late.headers["retry-after"]) <= 20
+        assert known.get(LIST).ok
+        assert Client(front.base).get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "whose"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:bbbb::1", "2001:db8:1:2::/64"),
+        ("/run/evergrant.sock", "/run/evergrant.sock"),
+        ("", ""),
+    ],
+)
+def test_a_stranger_is_who_cannot_choose_to_be_another(host: str, whose: str) -> None:
+    assert network_of(host) == whose

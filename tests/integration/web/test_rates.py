@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -65,6 +67,19 @@ def test_redis_is_asked_for_a_lot_at_once(shared: SharedQuota, redis_url: str, c
         assert asked <= 2
     clock.now += LOT_LIFE_S + 0.1
     assert not shared.take_at_hand("b", 1000.0), "what was not used by then is let go of"
+
+
+def test_lots_that_are_fetched_at_the_same_time_are_all_of_use(shared: SharedQuota) -> None:
+    """A burst finds no lot at hand and fetches one for each of its requests: none takes another's place."""
+    together = threading.Barrier(10)
+
+    def burst(_: int) -> bool:
+        together.wait()
+        return shared.take("b", 50.0) is None
+
+    with ThreadPoolExecutor(10) as threads:
+        assert all(threads.map(burst, range(10)))
+    assert taken(shared, 80, 50.0) == 80
 
 
 def test_while_redis_is_away_each_process_counts_for_itself(clock: Clock) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.integration.waiting import until
 from vault.errors import StoreUnavailable
 from vault.ports import ReadCount
 from vault.services import told_reads
@@ -111,6 +112,18 @@ def test_a_reader_is_refused_when_too_much_is_untold(log: Log, store: Store, mon
         log.read("a", KEY, uuid4())
 
 
+def test_what_was_told_makes_room_for_what_is_read(log: Log, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More connections in a minute than are remembered: nobody looks through ever more of them at every read."""
+    monkeypatch.setattr(told_reads, "MOST", 10)
+    for connection in (read := [uuid4() for _ in range(50)]):
+        log.read("a", KEY, connection)
+        log.tell()
+        log.read("a", KEY, connection)
+        assert len(log._counts) <= 10
+    log.tell(everything=True)
+    assert store.reads() == dict.fromkeys(read, 2)
+
+
 def test_a_key_is_noted_as_used_once_a_minute(log: Log, store: Store) -> None:
     for _ in range(3):
         log.used(KEY)
@@ -127,6 +140,24 @@ def running(store: Store) -> Iterator[ReadLog]:
     log = ReadLog(store, store, clock=lambda: BEGAN, monotonic=lambda: 0.0)  # type: ignore[arg-type]
     yield log
     log.close()
+
+
+def test_what_nobody_has_foreseen_does_not_end_the_telling(
+    running: ReadLog, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a database that takes no writes while another one takes its place."""
+    monkeypatch.setattr(told_reads, "LOOK_S", 0.01)
+    tried = threading.Event()
+
+    def broken(_: object) -> None:
+        tried.set()
+        raise RuntimeError
+
+    with monkeypatch.context() as away:
+        away.setattr(store, "tell_reads", broken)
+        running.read("a", KEY, ONE)
+        assert tried.wait(10)
+    until(lambda: store.reads() == {ONE: 1})
 
 
 def test_nothing_is_lost_between_many_readers_and_the_end(running: ReadLog, store: Store) -> None:
