@@ -85,7 +85,7 @@ def home(request: HttpRequest) -> HttpResponse:
     if "user" not in request.session:
         return page(request, "Who are you?")
     found = vault.connections(owner=user(request))
-    return page(request, "Your accounts", *(each for each in found if each.status is not Status.DISCONNECTED))
+    return page(request, "Your accounts", *filter(shown, found))
 
 
 @require_POST
@@ -183,11 +183,16 @@ def user(request: HttpRequest) -> str:
 
 
 def mine(request: HttpRequest, connection_id: str) -> Connection:
-    """Return a connection of whoever is signed in: anybody else's is as good as none."""
+    """Return a connection of whoever is signed in: anybody else's, and any other kind, is as good as none."""
     connection = vault.connection(connection_id)
-    if connection.owner != user(request):
+    if connection.owner != user(request) or connection.provider not in PROVIDERS:
         raise UnknownConnection(connection_id)
     return connection
+
+
+def shown(connection: Connection) -> bool:
+    """Whether a connection belongs on the page: it has not ended, and this app knows its provider's API."""
+    return connection.status is not Status.DISCONNECTED and connection.provider in PROVIDERS
 
 
 def page(request: HttpRequest, said: str, *connections: Connection, status: int = 200) -> HttpResponse:

@@ -69,9 +69,9 @@ def user(request: Request) -> str:
 
 
 def mine(connection_id: str, owner: Annotated[str, Depends(user)]) -> Connection:
-    """Return a connection of whoever is signed in: anybody else's is as good as none."""
+    """Return a connection of whoever is signed in: anybody else's, and any other kind, is as good as none."""
     connection = vault.connection(connection_id)
-    if connection.owner != owner:
+    if connection.owner != owner or connection.provider not in PROVIDERS:
         raise UnknownConnection(connection_id)
     return connection
 
@@ -95,7 +95,7 @@ def home(request: Request) -> HTMLResponse:
     if "user" not in request.session:
         return page(request, "Who are you?")
     found = vault.connections(owner=user(request))
-    return page(request, "Your accounts", *(each for each in found if each.status is not Status.DISCONNECTED))
+    return page(request, "Your accounts", *filter(shown, found))
 
 
 @app.post("/connect/{provider}")
@@ -172,6 +172,11 @@ def refused(request: Request, error: VaultError) -> HTMLResponse:
 def wrong(request: Request, error: StarletteHTTPException) -> HTMLResponse:
     """Say so where a page is not there, or not for everybody."""
     return page(request, error.detail, status=error.status_code)
+
+
+def shown(connection: Connection) -> bool:
+    """Whether a connection belongs on the page: it has not ended, and this app knows its provider's API."""
+    return connection.status is not Status.DISCONNECTED and connection.provider in PROVIDERS
 
 
 def page(request: Request, said: str, *connections: Connection, status: int = 200) -> HTMLResponse:

@@ -66,7 +66,7 @@ def home() -> ResponseReturnValue:
     if "user" not in session:
         return page("Who are you?")
     found = vault.connections(owner=user())
-    return page("Your accounts", *(each for each in found if each.status is not Status.DISCONNECTED))
+    return page("Your accounts", *filter(shown, found))
 
 
 @app.post("/connect/<provider>")
@@ -144,11 +144,16 @@ def user() -> str:
 
 
 def mine(connection_id: str) -> Connection:
-    """Return a connection of whoever is signed in: anybody else's is as good as none."""
+    """Return a connection of whoever is signed in: anybody else's, and any other kind, is as good as none."""
     connection = vault.connection(connection_id)
-    if connection.owner != user():
+    if connection.owner != user() or connection.provider not in PROVIDERS:
         raise UnknownConnection(connection_id)
     return connection
+
+
+def shown(connection: Connection) -> bool:
+    """Whether a connection belongs on the page: it has not ended, and this app knows its provider's API."""
+    return connection.status is not Status.DISCONNECTED and connection.provider in PROVIDERS
 
 
 def page(said: str, *connections: Connection) -> str:

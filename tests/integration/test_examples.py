@@ -25,7 +25,7 @@ from tests.integration.waiting import until
 from tests.simulator import SimulatorProcess
 from tests.simulator.client import follow
 from tests.support.receiver import Receiver, status
-from vault import Status
+from vault import Status, Vault
 from vault.testing._process import Keeper
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -294,6 +294,15 @@ def test_a_strangers_account_is_as_good_as_none(site: Site) -> None:
         for page in (seen, taken, ended):
             assert (page.status, "no such account" in page.text) == (404, True)
     assert (olga.status, mallory.connections) == (Status.ACTIVE, [])
+
+
+def test_an_account_at_a_provider_that_the_app_does_not_know_is_not_shown(site: Site) -> None:
+    someone = site.someone()
+    another = Vault.from_env({**site.house.environment, "VAULT_CLIENT_GITHUB_ID": "another-app"})
+    other = another.store_oauth("github", owner=someone.name, access_token="at-of-another-app").connection
+    another.close()
+    assert str(other) not in someone.browser.visit("/").text
+    assert someone.browser.visit(f"/accounts/{other}").status == 404
 
 
 def test_a_form_that_is_not_from_here_does_nothing(site: Site) -> None:

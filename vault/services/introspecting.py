@@ -1,8 +1,8 @@
 """Tokens of others: asking their issuers, and remembering what they said for as long as it counts.
 
-A token that is good is asked about once, and then, one look in so many, again: the share says how soon a revocation at
-its issuer is noticed, and how much the issuer is asked. While the issuer cannot be asked, what it said last counts
-until the token's own end.
+A token that is good is asked about once, and then, one look in so many, again, and when it was not asked about for
+five minutes: so a revocation at its issuer is noticed soon, also of a token that is seldom looked at. While the issuer
+cannot be asked, what it said last counts until the token's own end.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ NEGATIVE_LIFE: Final = timedelta(seconds=10)
 """For so long a token that is not good is not asked about again."""
 UNDATED_LIFE: Final = timedelta(seconds=60)
 """For so long a good token whose issuer does not say when it ends."""
+LONGEST_TRUST: Final = timedelta(minutes=5)
+"""A look that comes later than this after the last question asks again."""
 LEEWAY: Final = timedelta(seconds=30)
 """By so much an issuer's clock may differ from ours: what is over by less is taken at the issuer's word, once."""
 RETRY_AFTER: Final = timedelta(seconds=5)
@@ -38,10 +40,10 @@ TRIES: Final = 2
 class _Known:
     """A good token between two looks."""
 
-    __slots__ = ("due", "said")
+    __slots__ = ("asked_at", "due", "said")
 
-    def __init__(self, said: Active, due: float) -> None:
-        self.said, self.due = said, due
+    def __init__(self, said: Active, due: float, asked_at: float) -> None:
+        self.said, self.due, self.asked_at = said, due, asked_at
 
 
 class Introspecting:
@@ -67,6 +69,7 @@ class Introspecting:
             introspector: Who asks.
             gate: Keeps requests from an issuer that is away; one of its own, as a token endpoint is another server's.
             share: Of the looks at a good token that is known, so many ask its issuer: 0, none until its end; 1, all.
+                Above 0, a look asks as well when the last question is five minutes old.
             capacity: So many good tokens are remembered, and as many that are not.
             monotonic: Seconds of a clock that never goes back.
             clock: The instant, aware.
@@ -110,11 +113,17 @@ class Introspecting:
             return self._ask(name, self._issuer(provider), token, known)
 
     def _is_sampled(self, known: _Known) -> bool:
+        if not self._share:
+            return False
+        now = self._monotonic()
         with self._lock:
             known.due += self._share
             sampled = known.due >= 1.0
             known.due -= sampled
-        return sampled
+            old = now - known.asked_at > LONGEST_TRUST.total_seconds()
+            if sampled or old:
+                known.asked_at = now  # also when no answer comes: not every look then waits for one
+        return sampled or old
 
     def _issuer(self, name: str) -> Provider:
         self._providers.look()
@@ -152,7 +161,8 @@ class Introspecting:
         self._bad.drop(name)
         if left > timedelta(0):
             due = self._phase() if known is None else known.due
-            self._good.put(name, _Known(said, due), self._monotonic() + left.total_seconds())
+            at = self._monotonic()
+            self._good.put(name, _Known(said, due, at), at + left.total_seconds())
         else:
             self._good.drop(name)
         return said, False

@@ -26,6 +26,7 @@ _TEXT = r"^[^\x00]*$"
 """PostgreSQL keeps every character but this."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_TEXT)]
 Line = Annotated[str, StringConstraints(max_length=2048, pattern=_TEXT)]
+Label = Annotated[str, StringConstraints(max_length=1024, pattern=_TEXT)]
 Assignment = Annotated[str, StringConstraints(max_length=2048, pattern=r"^[a-z_]{1,64}=[!-~]{0,1024}$")]
 GrantName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 GrantScopes = Annotated[str, StringConstraints(max_length=2048, pattern=r"^[a-z][a-z0-9_]{0,31}=[ -~]*$")]
@@ -120,7 +121,7 @@ class TicketRequest(Shape):
     """What to ask for of further grants, where the provider's row has some, such as Slack's `user`."""
     return_to: Line | None = None
     redirect_uri: Line | None = None
-    labels: Annotated[Mapping[Word, Line], Field(max_length=64)] | None = None
+    labels: Annotated[Mapping[Word, Label], Field(max_length=64)] | None = None
     variables: Annotated[Mapping[Word, Line], Field(max_length=16)] | None = None
     """Parts of the provider's addresses, where its row has some, such as the shop."""
     reconnect: UUID | None = None
@@ -249,7 +250,7 @@ class SystemHealth(Shape):
     status: str
     """`healthy` or `degraded`."""
     parts: Mapping[str, str]
-    """Of each `ok` or `trouble`."""
+    """Of each `ok`, `trouble`, or `unseen`: the database role of this process may not look."""
     lag_s: float
     audit_lag_s: float
     workers: int

@@ -16,7 +16,7 @@ from vault.errors import ConfigurationError, TokenRefused, ValidationUnavailable
 from vault.limits.gate import ProviderGate
 from vault.provider import Client, Provider
 from vault.secret import Secret
-from vault.services.introspecting import Introspecting
+from vault.services.introspecting import LONGEST_TRUST, Introspecting
 from vault.validation.outcome import Active, Inactive, Introspected, Unanswered
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -142,6 +142,27 @@ def test_a_sampled_look_that_finds_it_revoked_ends_it_at_once() -> None:
     assert desk.look() == "asked"
     desk.says = lambda _: Inactive()
     assert [desk.look() for _ in range(6)] == ["cached"] * 4 + ["inactive"] * 2
+
+
+def test_a_token_that_is_seldom_looked_at_is_asked_about_again_after_five_minutes() -> None:
+    desk = Desk(share=0.01)
+    assert desk.look() == "asked"
+    desk.clock.pass_by(LONGEST_TRUST)
+    assert desk.look() == "cached"
+    desk.clock.pass_by(1)
+    desk.says = lambda _: DOWN
+    assert [desk.look() for _ in range(3)] == ["cached"] * 3
+    assert len(desk.asked) == 2, "not every look waits for an issuer that is away"
+    desk.clock.pass_by(LONGEST_TRUST + SECOND)
+    desk.says = lambda _: Inactive()
+    assert desk.look() == "inactive"
+
+
+def test_without_a_share_a_good_token_is_not_asked_about_again_whatever_its_age() -> None:
+    desk = Desk(share=0)
+    desk.look()
+    desk.clock.pass_by(LONGEST_TRUST * 2)
+    assert desk.look() == "cached"
 
 
 def test_while_the_issuer_is_away_its_last_word_counts_and_nothing_is_called_bad() -> None:
