@@ -75,8 +75,9 @@ class Throttled(NamedTuple):
 
 CLIENT_CODES = frozenset(
     {"invalid_client", "unauthorized_client", "incorrect_client_credentials", "bad_client_secret", "no_code"}
+    | {"invalid_client_id", "invalid_client_secret"}
 )
-"""What providers say to a wrong client secret (RFC 6749, section 5.2; GitHub, Slack; no word, beside a 401)."""
+"""What providers say to a wrong client secret (RFC 6749, section 5.2; GitHub, Slack, Zoho; no word, beside a 401)."""
 
 
 class Misconfigured(NamedTuple):

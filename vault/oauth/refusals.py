@@ -80,8 +80,9 @@ def _meaning(style: ErrorStyle, status: int, found: Sequence[str], body: bytes) 
     if said is not None:
         return said, first if found else f"http_{status}"
     for code in found:
-        if code in STANDARD:
-            return STANDARD[code], code
+        word = code.partition(":")[0]  # "invalid_client: Invalid client_id or client_secret", says Dropbox
+        if word in STANDARD:
+            return STANDARD[word], word
     return (Meaning.OPERATOR if status == 401 and first == NO_CODE else None), first
 
 
