@@ -62,7 +62,12 @@ CASES: Sequence[Case] = [
             "require_pkce": False,
             "answer": {
                 "scope_separator": ",",
-                "extra": {"ok": True, "team": {"id": "T1", "name": "Acme"}, "authed_user": {"id": "U1"}},
+                "extra": {
+                    "ok": True,
+                    "token_type": "bot",
+                    "team": {"id": "T1", "name": "Acme"},
+                    "authed_user": {"id": "U1"},
+                },
             },
             "dialect": {
                 "error": {"ok": False, "error": "{code}"},
