@@ -20,6 +20,7 @@ from tests.integration import victims
 from tests.integration.house import DEADLINE_S, ROTATIONS, SECOND, House
 from tests.integration.waiting import until
 from tests.simulator import SimulatorProcess
+from tests.simulator.client import consent
 from tests.support.stack import build_schema
 from vault import ReconnectRequired, RefreshPending, StoreUnavailable
 from vault.claims import Kept
@@ -742,3 +743,18 @@ def test_a_request_that_cannot_be_written_puts_off_its_own_row_alone(
     monkeypatch.undo()
     house.make_due(odd)
     assert house.worker.refresh_scan().refreshed == 1
+
+
+def test_a_request_that_libcurl_does_not_take_puts_off_its_own_row_alone(house: House) -> None:
+    """Such as a header that is not ASCII, in a user's row."""
+    file = house.home / "providers.toml"
+    file.write_text(f'{file.read_text()}\n[odd]\nlike = "acme"\n[odd.refresh]\nheaders = {{ x-who = "Zo\u00eb" }}\n')
+    house.environment |= {"VAULT_CLIENT_ODD_ID": "evergrant", "VAULT_CLIENT_ODD_SECRET": "cnry-cs-simulator"}
+    other = house.connect("other")
+    said = consent(house.vault.begin("odd", owner="odd").url)
+    odd = house.vault.complete(state=said["state"], code=said["code"]).id
+    house.make_due(odd, other)
+    house.pass_time(timedelta(hours=2), odd)  # it comes first
+    assert house.worker.refresh_scan().refreshed == 1
+    assert house.state(other) == ("active", None)
+    assert house.state(odd) == ("active", "unwritable")

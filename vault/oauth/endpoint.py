@@ -14,7 +14,7 @@ from vault.oauth import answers
 from vault.oauth.assertions import BadKey
 from vault.oauth.authentication import SIGNED, Authentication
 from vault.oauth.writing import COMMON, written
-from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, StepNeeded, TokenRequest, Unknown
+from vault.outcome import Exchange, Misconfigured, NotSent, Outcome, Refreshed, StepNeeded, TokenRequest
 from vault.provider import PLAIN_REQUEST, Client, Provider, Strategy
 from vault.secret import Secret
 
@@ -55,7 +55,7 @@ class OAuthEndpoint:
         try:
             provider = provider.at(means.variables)
         except ValueError:
-            return Unknown(NO_ADDRESS)
+            return NotSent(NO_ADDRESS)  # the row was changed, and no grant is to blame
         scopes = means.scopes or (provider.scope_separator.join(provider.scopes) if provider.scope_on_refresh else "")
         try:
             if provider.strategy is Strategy.MINTED:
@@ -102,7 +102,7 @@ class OAuthEndpoint:
             provider = provider.at(means.variables)
             shown = self._authentication.shown(provider)
         except ValueError:
-            return Unknown(NO_ADDRESS)
+            return NotSent(NO_ADDRESS)
         except BadKey:
             return Misconfigured(BAD_KEY)
         hint = "access_token" if provider.strategy is Strategy.EXCHANGE else "refresh_token"
