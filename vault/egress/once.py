@@ -43,7 +43,7 @@ class Sent(NamedTuple):
 
     def __repr__(self) -> str:
         """Show what has no secret in it."""
-        return f"<{self.method} {self.url}>"
+        return f"<{self.method} {self.url.partition('?')[0]}>"
 
 
 class Heard(NamedTuple):
