@@ -202,3 +202,12 @@ def test_every_problem_of_every_file_is_told_at_once(file: Path, tmp_path: Path)
     text = str(refused.value)
     for each in ("max_in_flight", "other", "missing.toml", "VAULT_CLIENT_NOBODY_ID"):
         assert each in text
+
+
+@pytest.mark.parametrize("like", ['["google"]', "{ a = 1 }", "5", "true", '""'])
+def test_what_a_provider_is_like_is_a_name(tmp_path: Path, like: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f"[mine]\nlike = {like}\n")
+    with pytest.raises(ConfigurationError) as raised:
+        FileProviders([file], {})
+    assert raised.value.problems == (f"provider file {file}: mine: like: is like a provider that is not known",)
