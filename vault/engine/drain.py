@@ -308,7 +308,7 @@ class Drain:
         """S4 to S7: read what came, and seal it or judge it."""
         sent = exchange.tag
         assert isinstance(sent, Sent)  # the tag is what _begin gave
-        return self._concluded(sent, self._tools.endpoint.read(sent.provider, exchange, self._now()))
+        return self._concluded(sent, self._tools.endpoint.read(sent.provider, exchange, self._now(), sent.spent))
 
     def _concluded(self, sent: Sent, outcome: Outcome) -> Kept | None:
         claim, provider = sent.claim, sent.provider
