@@ -55,8 +55,6 @@ class AnswerStyle(NamedTuple):
     """Where the answer names the account."""
     kept: tuple[str, ...] = ()
     """What becomes metadata of the connection (Salesforce's ``instance_url``)."""
-    token_type: str | None = None
-    """How tokens are presented, where the answer's ``token_type`` says something else (Slack's ``bot``)."""
 
 
 class FurtherGrant(NamedTuple):

@@ -17,6 +17,10 @@ class Started(NamedTuple):
     remembered: str
     """What its end wants to know, and nobody else may: the code verifier, or OAuth 1.0a's request token."""
 
+    def __repr__(self) -> str:
+        """Show nothing."""
+        return "<Started>"
+
 
 class TokenRequest(NamedTuple):
     """A POST to a provider, complete; ``tag`` comes back with its end."""
@@ -30,6 +34,10 @@ class TokenRequest(NamedTuple):
     """The body must not leave later than this after the start: the claim would not hold until the answer."""
     identity: TlsIdentity | None = None
     method: str = "POST"
+
+    def __repr__(self) -> str:
+        """Show what has no secret in it."""
+        return f"<{self.method} {self.uri.partition('?')[0]}>"
 
 
 class Exchange(NamedTuple):
@@ -45,6 +53,10 @@ class Exchange(NamedTuple):
     ``too_large``, ``too_late``, ``tls``, ``certificate``, ``refused_uri``, ``protocol``."""
     seen: int = 0
     """The status of an answer that began to come and did not come whole; for who does not read answers."""
+
+    def __repr__(self) -> str:
+        """Show what has no secret in it."""
+        return f"<{self.failure or self.status}, {len(self.body)} bytes>"
 
 
 class Refreshed(NamedTuple):
@@ -75,8 +87,9 @@ class Throttled(NamedTuple):
 
 CLIENT_CODES = frozenset(
     {"invalid_client", "unauthorized_client", "incorrect_client_credentials", "bad_client_secret", "no_code"}
+    | {"invalid_client_id", "invalid_client_secret"}
 )
-"""What providers say to a wrong client secret (RFC 6749, section 5.2; GitHub, Slack; no word, beside a 401)."""
+"""What providers say to a wrong client secret (RFC 6749, section 5.2; GitHub, Slack, Zoho; no word, beside a 401)."""
 
 
 class Misconfigured(NamedTuple):

@@ -14,7 +14,7 @@ LONGEST: Final = 2048
 """Characters of an address, and of a parameter that is kept."""
 LONGEST_CODE: Final = 8192
 LONGEST_WORD: Final = 1024
-"""Characters of an owner's id, and of a label."""
+"""Characters of a label, and bytes of an owner's id: PostgreSQL indexes it with others, and refuses what is long."""
 MOST_LABELS: Final = 64
 MOST_DECODINGS: Final = 3
 """What is encoded more often than that is made to be misread."""
@@ -78,7 +78,7 @@ def check_words(owner: str, labels: Mapping[str, str], browser: str | None) -> N
     """Check what an app says of a flow. Raises ``ConnectRefused``: ``malformed``, ``browser``."""
     if browser is not None and not browser.strip():
         raise ConnectRefused("browser", "it is empty, and would bind the flow to nobody: give None if you mean that")
-    if not _is_kept(owner) or not owner:
+    if not _is_kept(owner) or not 0 < len(owner.encode()) <= LONGEST_WORD:
         raise ConnectRefused("malformed", "the owner's id is empty, too long, or holds what cannot be stored")
     if len(labels) > MOST_LABELS or not all(_is_kept(part) for pair in labels.items() for part in pair):
         raise ConnectRefused("malformed", "labels are text by text, at most 64, without what cannot be stored")

@@ -299,6 +299,7 @@ OWNERS = [
     Case("an owner with NUL", "malformed", begins(owner="ol\x00ga")),
     Case("an owner with a lone surrogate", "malformed", begins(owner="\ud800")),
     Case("an owner of a megabyte", "malformed", begins(owner="o" * 2**20)),
+    Case("an owner that fits no index", "malformed", begins(owner="".join(map(chr, range(0x4E00, 0x4E00 + 1000))))),
     Case("a label with NUL", "malformed", begins(labels={"plan": "\x00"})),
     Case("a label that is no text", "malformed", begins(labels={"plan": {"admin": True}})),
     Case("a thousand labels", "malformed", begins(labels={str(each): "x" for each in range(1000)})),

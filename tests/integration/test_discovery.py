@@ -15,7 +15,7 @@ from tests.simulator.client import consent
 from vault import ConnectRefused, Registry
 from vault.cli import main
 from vault.egress.once import Heard, Sent
-from vault.oauth.discovery import KEPT_FOR, TRY_AGAIN, Discovery, Undiscovered, addresses, discover
+from vault.oauth.discovery import KEPT_FOR, LONGEST_REST, TRY_AGAIN, Discovery, Undiscovered, addresses, discover
 
 ISSUER = "https://issuer.test/tenant/"
 DOCUMENT = {
@@ -110,6 +110,25 @@ def test_another_s_word_or_none_is_not_believed(said: Heard) -> None:
 def test_what_is_no_address_is_left_out() -> None:
     wrong: list[object] = [1, None, ["https://a.test"], "https://a.test/{x}", "https://a\n.test"]
     assert [addresses({"token_endpoint": each}) for each in wrong] == [{}] * len(wrong)
+
+
+def test_an_issuer_that_is_away_is_asked_in_one_place_and_less_and_less_often() -> None:
+    """Whoever asks waits for it, and with them everybody's refreshes."""
+    now = 0.0
+    clock: Callable[[], float] = lambda: now  # noqa: E731
+    http: Any = Answers(*[Heard(0, b"", None, "timeout")] * 5, heard(DOCUMENT), Heard(0, b"", None, "timeout"))
+    discovery = Discovery(http, clock)
+    for asked in range(1, 6):
+        assert (discovery.look(ISSUER), len(http.asked)) == ("timeout", asked)
+        now += min(LONGEST_REST, TRY_AGAIN * 2 ** (asked - 1)).total_seconds() - 1
+        assert (discovery.look(ISSUER), len(http.asked)) == ("", asked)
+        now += 1
+    assert (discovery.look(ISSUER), bool(discovery.known(ISSUER))) == ("", True)
+    now += KEPT_FOR.total_seconds()
+    assert discovery.look(ISSUER) == "timeout"
+    now += TRY_AGAIN.total_seconds()
+    http.said.append(heard(DOCUMENT))
+    assert (discovery.look(ISSUER), len(http.asked)) == ("", 8), "a new outage begins with the first rest"
 
 
 def test_a_word_holds_for_a_day_and_outlives_an_outage() -> None:

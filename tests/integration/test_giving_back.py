@@ -117,6 +117,22 @@ def test_how_a_revocation_ended_is_told(scene: Scene) -> None:
     assert scene.house.sql("SELECT * FROM evergrant.revocation") == []
 
 
+def test_a_revocation_waits_for_the_right_client_secret(scene: Scene) -> None:
+    """Who says 400 to our secret has not said that the token is unknown (RFC 6749, section 5.2)."""
+    made = agreed(scene, "olga").complete()
+    scene.house.simulator.add_fault(
+        scene.house.far_side, "error_before", account="olga", endpoint="revoke", status=400, error="invalid_client",
+        next=1,
+    )  # fmt: skip
+    scene.vault.disconnect(made.id)
+    scene.house.worker.refresh_scan()
+    assert outcomes(scene, made.id) == []
+    scene.house.pass_time(SOON)
+    scene.house.worker.refresh_scan()
+    assert outcomes(scene, made.id) == [("revoked", 2)]
+    assert not alive(scene, "olga")
+
+
 def test_a_refresh_in_flight_while_the_owner_disconnects_is_revoked(scene: Scene, aside: ThreadPoolExecutor) -> None:
     made = agreed(scene, "olga").complete()
     scene.house.make_due(made.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
@@ -85,6 +86,16 @@ def test_the_token_goes_to_no_other_origin(api: Receiver, url: str) -> None:
     assert api.received == []
 
 
+@pytest.mark.parametrize("mark", ["\\", "\\\\", "/\\", "?", "#", "\t", "\n", " ", "%5c", "\uff3c", "%00"])
+def test_what_two_parsers_read_differently_takes_the_token_nowhere_else(api: Receiver, mark: str) -> None:
+    """A link of somebody's may end the host where who checks it does not, and who sends does."""
+    with Receiver() as elsewhere:
+        here = api.url("").removeprefix("http://")
+        with suppress(ValueError, requests.RequestException):
+            Scene(api).session.get(f"{elsewhere.url('')}{mark}@{here}/caught")
+        assert elsewhere.received == []
+
+
 def test_a_redirect_elsewhere_goes_without_the_token(api: Receiver) -> None:
     with Receiver() as elsewhere:
         api.answers["/v1/away"] = status(302, Location=elsewhere.url("/caught"))
@@ -137,7 +148,7 @@ def test_retry_after_is_heeded(api: Receiver, code: int) -> None:
     assert 5 < scene.waits[1] <= 9
 
 
-@pytest.mark.parametrize("said", ["", "soon", "-1", "1e3"])
+@pytest.mark.parametrize("said", ["", "soon", "-1", "1e3", "Mon, 16 Nov 2009 13:32:02 +99999999999999999999"])
 def test_without_a_number_a_second_is_waited(api: Receiver, said: str) -> None:
     api.answers["/v1/me"] = in_turn(status(429, Retry_After=said), status(200))
     scene = Scene(api)

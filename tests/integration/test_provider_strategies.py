@@ -321,6 +321,25 @@ def test_a_shop_must_look_like_a_shop_wherever_it_is_named(house: House) -> None
     assert urlsplit(url).path == "/acme/authorize"
 
 
+def test_a_row_whose_addresses_have_changed_kills_no_grant(house: House) -> None:
+    """That is the operator's to mend: the grant's own token lives, and nobody has refused it."""
+    file, row = house.home / "providers.toml", addresses(house, "far").replace(house.far_side, "{shop}")
+    tell(house, f'{row}\n[far.variables.shop]\npattern = "[a-z0-9-]+"', far=SECRET)
+    said = consent(house.vault.begin("far", owner="olga", variables={"shop": house.far_side}).url)
+    connection = house.vault.complete(state=said["state"], code=said["code"])
+    was = file.read_text()
+    file.write_text(was.replace('"[a-z0-9-]+"', '"shop-[0-9]+"'))
+    changed = house.another_worker()
+    house.pass_time(2 * HOUR, connection.id)
+    for _ in range(7):
+        house.make_due(connection.id)
+        changed.refresh_scan()
+    assert house.state(connection.id) == ("active", "no_address")
+    file.write_text(was)
+    house.make_due(connection.id)
+    assert house.another_worker().refresh_scan().refreshed == 1
+
+
 def test_the_redirect_names_the_data_centre_and_can_name_no_other_place(house: House) -> None:
     simulator = house.simulator
     row = addresses(house, "zoho").replace(f"{simulator.base_uri}/{house.far_side}", "{server}")

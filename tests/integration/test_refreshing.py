@@ -6,6 +6,7 @@ which is its own oracle, holds to be true.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from tests.integration import victims
 from tests.integration.house import DEADLINE_S, ROTATIONS, SECOND, House
 from tests.integration.waiting import until
 from tests.simulator import SimulatorProcess
+from tests.simulator.client import consent
 from tests.support.stack import build_schema
 from vault import ReconnectRequired, RefreshPending, StoreUnavailable
 from vault.claims import Kept
@@ -742,3 +744,38 @@ def test_a_request_that_cannot_be_written_puts_off_its_own_row_alone(
     monkeypatch.undo()
     house.make_due(odd)
     assert house.worker.refresh_scan().refreshed == 1
+
+
+def test_a_request_that_libcurl_does_not_take_puts_off_its_own_row_alone(house: House) -> None:
+    """Such as a header that is not ASCII, in a user's row."""
+    file = house.home / "providers.toml"
+    file.write_text(f'{file.read_text()}\n[odd]\nlike = "acme"\n[odd.refresh]\nheaders = {{ x-who = "Zo\u00eb" }}\n')
+    house.environment |= {"VAULT_CLIENT_ODD_ID": "evergrant", "VAULT_CLIENT_ODD_SECRET": "cnry-cs-simulator"}
+    other = house.connect("other")
+    said = consent(house.vault.begin("odd", owner="odd").url)
+    odd = house.vault.complete(state=said["state"], code=said["code"]).id
+    house.make_due(odd, other)
+    house.pass_time(timedelta(hours=2), odd)  # it comes first
+    assert house.worker.refresh_scan().refreshed == 1
+    assert house.state(other) == ("active", None)
+    assert house.state(odd) == ("active", "unwritable")
+
+
+def test_a_token_that_hardly_lives_is_not_refreshed_without_end(house: House) -> None:
+    house.simulator.configure(house.far_side, answer={"extra": {"expires_in": 0.001}})
+    each = house.connect()
+    house.make_due(each)
+    house.worker.refresh_scan(timedelta(seconds=2))
+    assert 0 < house.arrivals(each) <= 3
+
+
+@pytest.mark.parametrize("echo", ["%s", "no such token: %s", '"],"%s'])
+def test_a_refusal_that_repeats_the_refresh_token_is_not_repeated_here(house: House, echo: str) -> None:
+    """Its code becomes the connection's reason, which logs, the audit and web hooks tell."""
+    each = house.connect()
+    spent = list(house.oracle.lineage(house.account(each), house.far_side))[-1]
+    house.fault("error_before", status=400, body=json.dumps({"error": echo % spent}))
+    house.make_due(each)
+    house.worker.refresh_scan()
+    assert house.state(each) == ("active", "told_what_it_was_sent")
+    assert spent[10:30] not in str(house.audit(each))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -93,6 +94,22 @@ def test_a_bad_day_found_out_by_one_is_everybodys(two: tuple[ProviderGate, Provi
     trip(mine)
     assert looked(theirs, clock) == 0
     assert timedelta(0) < theirs.pause(ACME) <= timedelta(seconds=FIRST_PAUSE_S)
+
+
+@pytest.mark.parametrize("said", [b"often", b"1e400", b"-1", b"9" * 40, [b"1"]])
+def test_what_others_write_there_by_mistake_stops_nobody(redis_url: str, clock: Clock, said: Any) -> None:
+    acme = gate(redis_url, clock)
+    acme.room(ACME)
+    [breaker] = acme._breakers.values()
+    name = f"{PREFIX}shut:{breaker.name}"
+    with Redis.from_url(redis_url) as there:
+        if isinstance(said, list):
+            there.rpush(name, *said)
+        else:
+            there.set(name, said)
+        there.expire(name, 60)
+        assert looked(acme, clock) == 64
+        there.delete(name)
 
 
 def test_one_probe_is_sent_by_all_together_and_its_success_is_everybodys(

@@ -83,10 +83,16 @@ def scan_and_die_reading(environment: Mapping[str, str], connection_id: UUID) ->
     """Die when the answer for one connection has come."""
     read = OAuthEndpoint.read
 
-    def sabotaged(self: OAuthEndpoint, provider: Provider, exchange: Exchange, now: datetime | None = None) -> Outcome:
+    def sabotaged(
+        self: OAuthEndpoint,
+        provider: Provider,
+        exchange: Exchange,
+        now: datetime | None = None,
+        spent: Secret | None = None,
+    ) -> Outcome:
         if exchange.tag.claim.connection_id == connection_id:  # type: ignore[attr-defined]
             _die()
-        return read(self, provider, exchange, now)
+        return read(self, provider, exchange, now, spent)
 
     OAuthEndpoint.read = sabotaged  # type: ignore[method-assign]
     _scan(environment)

@@ -43,7 +43,7 @@ class Sent(NamedTuple):
 
     def __repr__(self) -> str:
         """Show what has no secret in it."""
-        return f"<{self.method} {self.url}>"
+        return f"<{self.method} {self.url.partition('?')[0]}>"
 
 
 class Heard(NamedTuple):
@@ -125,6 +125,6 @@ def _wait(headers: Mapping[str, str], curl: pycurl.Curl) -> timedelta | None:
     """Say how long not to ask: ``Retry-After``, or when a spent allowance is filled up again, as GitHub writes it."""
     seconds = curl.getinfo(pycurl.RETRY_AFTER)
     reset = headers.get("x-ratelimit-reset", "")
-    if not seconds and headers.get("x-ratelimit-remaining") == "0" and reset.isdigit() and len(reset) < 12:
+    if not seconds and headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal() and len(reset) < 12:
         seconds = max(1, int(reset) - int(time.time()))
     return min(timedelta(seconds=seconds), LONGEST_WAIT) if seconds else None

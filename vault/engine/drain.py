@@ -259,13 +259,16 @@ class Drain:
         within = policy.send_within(tools.policy, provider, claim.lease_until - sent.sent_at)
         try:
             request = tools.endpoint.refresh_request(provider, spent, sent, deadline, within)
+            if isinstance(request, TokenRequest):
+                tools.transport.start(request)
         except Exception as error:  # noqa: BLE001  # whatever it is, one row that cannot be asked about stops no other
             log.error("refresh.unwritable", error=type(error).__name__)  # a traceback shows locals
             self._drop(provider, self._unprepared(claim, "unwritable"), "unprepared")
             return
         if isinstance(request, TokenRequest):
             tools.gate.take(provider, 1)
-            tools.transport.start(request)
+        elif isinstance(request, NotSent):  # its provider had no part in it
+            self._drop(provider, self._unprepared(claim, request.cause), "unprepared")
         elif (kept := self._concluded(sent, request)) is not None:
             self._keep([kept])
 
@@ -305,7 +308,7 @@ class Drain:
         """S4 to S7: read what came, and seal it or judge it."""
         sent = exchange.tag
         assert isinstance(sent, Sent)  # the tag is what _begin gave
-        return self._concluded(sent, self._tools.endpoint.read(sent.provider, exchange, self._now()))
+        return self._concluded(sent, self._tools.endpoint.read(sent.provider, exchange, self._now(), sent.spent))
 
     def _concluded(self, sent: Sent, outcome: Outcome) -> Kept | None:
         claim, provider = sent.claim, sent.provider

@@ -23,6 +23,8 @@ from vault.secret import Secret
 ACCESS_TOKEN = "access_token"  # the name of a field
 REFRESH_TOKEN = "refresh_token"  # the name of a field
 METADATA = "metadata"
+SHORTEST_REST = timedelta(seconds=1)
+"""Between two refreshes of a grant, however short a life its provider tells: else a drain would never be done."""
 LARGEST_METADATA = 16 * 1024
 """Bytes of metadata that an app may give, as JSON."""
 
@@ -85,7 +87,7 @@ class Sealer:
         idle = answer.refresh_expires_in or provider.idle_life
         version = claim.version + 1
         connection_id, tenant = claim.connection_id, claim.tenant
-        due = policy.refresh_in(self._policy, provider, life, share_of(connection_id), idle)
+        due = max(SHORTEST_REST, policy.refresh_in(self._policy, provider, life, share_of(connection_id), idle))
         access = (answer.access_token.reveal() or means_of(spent.reveal()).access_token).encode()
         text = next_text(provider, spent, answer)
         return Kept(

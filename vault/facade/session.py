@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 from uuid import UUID
 
 import requests
 from requests.auth import AuthBase
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 from vault.facade.bearer import Bearer
 from vault.facade.ids import Id
@@ -155,14 +157,19 @@ def _wait(answer: requests.Response) -> timedelta:
         return timedelta(seconds=int(said))
     try:
         at = parsedate_to_datetime(said)
-    except (ValueError, TypeError):
+        return max(timedelta(0), (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC))
+    except (ValueError, TypeError, OverflowError):
         return DEFAULT_WAIT
-    return max(timedelta(0), (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC))
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    """Say where an address leads, as who sends there reads it: others end a host elsewhere, such as at a backslash."""
+    try:
+        parts = parse_url(url)
+    except LocationParseError:
+        return "", "", None
+    scheme = parts.scheme or ""
+    return scheme, (parts.host or "").strip("[]"), parts.port or {"https": 443, "http": 80}.get(scheme)
 
 
 def _shown(url: str) -> str:

@@ -6,7 +6,7 @@ Nothing here is needed: while Redis is away, or slow, each process goes by what 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 
 import structlog
 
@@ -126,7 +126,7 @@ class RedisBoard:
                     pipe.get(f"{PREFIX}shut:{key}").pttl(f"{PREFIX}shut:{key}")
                 said = pipe.execute()
             pairs = zip(keys, said[::2], said[1::2], strict=True)
-            return {key: (left / 1000, int(pauses)) for key, pauses, left in pairs if pauses is not None and left > 0}
+            return {key: (left / 1000, int(pauses)) for key, pauses, left in pairs if left > 0 and _is_number(pauses)}
 
         found: Mapping[str, tuple[float, int]] | None = self._asked(read)
         return found
@@ -168,3 +168,8 @@ class RedisBoard:
             self._away = False
             log.info("gate.together")
         return answer
+
+
+def _is_number(said: object) -> TypeGuard[bytes]:
+    """Whether a count that is kept there is one: others may write to that Redis."""
+    return isinstance(said, bytes) and said.isdigit() and len(said) < 10

@@ -107,7 +107,7 @@ def _tokens(provider: Provider, found: dict[str, Any], now: datetime | None) -> 
     access, refresh = (member(found, _name(provider, each)) for each in ("access_token", "refresh_token"))
     if isinstance(refresh, str) and refresh and not _is_text(refresh):
         return None
-    token_type = style.token_type or member(found, _name(provider, "token_type"))
+    token_type = member(found, _name(provider, "token_type"))
     idle, ends = (_life(provider, found, name, now) for name in ("refresh_token_expires", "grant_expires"))
     if style.refresh_clock is Clock.ABSOLUTE:
         idle, ends = None, ends or idle

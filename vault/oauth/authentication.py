@@ -22,6 +22,10 @@ class Shown(NamedTuple):
     headers: tuple[str, ...]
     parameters: dict[str, str]
 
+    def __repr__(self) -> str:
+        """Show nothing."""
+        return "<Shown>"
+
 
 class Authentication:
     """Shows who we are, in each provider's way. Thread-safe."""

@@ -19,6 +19,8 @@ FIELDS: Final[Mapping[str, str]] = {
 """Our fields, and what the document calls them."""
 KEPT_FOR: Final = timedelta(days=1)
 TRY_AGAIN: Final = timedelta(seconds=30)
+LONGEST_REST: Final = timedelta(minutes=5)
+"""Between two questions to an issuer that does not answer; each rest is twice as long as the one before."""
 _SUFFIXES: Final = ("openid-configuration", "oauth-authorization-server")
 
 
@@ -38,6 +40,8 @@ def discover(http: Http, issuer: str) -> dict[str, Any]:
     trouble = "no document"
     for uri in _places(issuer):
         heard = http.send(Sent("GET", uri, ("Accept: application/json", "User-Agent: evergrant"), None))
+        if heard.status == 0:  # nor will it in the other place, and others wait for us
+            raise Undiscovered(heard.failure)
         if heard.status != 200:
             trouble = heard.failure or f"http_{heard.status}"
             continue
@@ -74,6 +78,7 @@ class Discovery:
         self._http, self._monotonic = http, monotonic
         self._known: dict[str, dict[str, str]] = {}
         self._ask_at: dict[str, float] = {}
+        self._rests: dict[str, timedelta] = {}
 
     def known(self, issuer: str) -> Mapping[str, str]:
         """Return an issuer's addresses as they are known, without asking."""
@@ -87,7 +92,9 @@ class Discovery:
         try:
             self._known[issuer] = addresses(discover(self._http, issuer))
         except Undiscovered as error:
-            self._ask_at[issuer] = now + TRY_AGAIN.total_seconds()
+            rest = self._rests[issuer] = min(LONGEST_REST, self._rests.get(issuer, TRY_AGAIN / 2) * 2)
+            self._ask_at[issuer] = self._monotonic() + rest.total_seconds()
             return str(error)
+        self._rests.pop(issuer, None)
         self._ask_at[issuer] = now + KEPT_FOR.total_seconds()
         return ""

@@ -13,8 +13,20 @@ from vault.model import Answer
 from vault.oauth import answers
 from vault.oauth.assertions import BadKey
 from vault.oauth.authentication import SIGNED, Authentication
+from vault.oauth.refusals import TOLD, tells
 from vault.oauth.writing import COMMON, written
-from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, StepNeeded, TokenRequest, Unknown
+from vault.outcome import (
+    Dead,
+    Exchange,
+    Misconfigured,
+    NotSent,
+    Outcome,
+    Refreshed,
+    StepNeeded,
+    Throttled,
+    TokenRequest,
+    Unknown,
+)
 from vault.provider import PLAIN_REQUEST, Client, Provider, Strategy
 from vault.secret import Secret
 
@@ -55,7 +67,7 @@ class OAuthEndpoint:
         try:
             provider = provider.at(means.variables)
         except ValueError:
-            return Unknown(NO_ADDRESS)
+            return NotSent(NO_ADDRESS)  # the row was changed, and no grant is to blame
         scopes = means.scopes or (provider.scope_separator.join(provider.scopes) if provider.scope_on_refresh else "")
         try:
             if provider.strategy is Strategy.MINTED:
@@ -102,7 +114,7 @@ class OAuthEndpoint:
             provider = provider.at(means.variables)
             shown = self._authentication.shown(provider)
         except ValueError:
-            return Unknown(NO_ADDRESS)
+            return NotSent(NO_ADDRESS)
         except BadKey:
             return Misconfigured(BAD_KEY)
         hint = "access_token" if provider.strategy is Strategy.EXCHANGE else "refresh_token"
@@ -112,9 +124,12 @@ class OAuthEndpoint:
         headers = (*request.headers, *shown.headers)
         return TokenRequest(tag, request.uri, headers, request.body, deadline, deadline, provider.identity)
 
-    def read(self, provider: Provider, exchange: Exchange, now: datetime | None = None) -> Outcome:
+    def read(
+        self, provider: Provider, exchange: Exchange, now: datetime | None = None, spent: Secret | None = None
+    ) -> Outcome:
         """See ``TokenEndpoint.read``."""
-        return answers.read(provider, exchange, now)
+        outcome = answers.read(provider, exchange, now)
+        return outcome if spent is None else _untold(provider, outcome, means_of(spent.reveal()))
 
     def _shown(self, provider: Provider) -> tuple[tuple[str, ...], str]:
         """Headers and the tail of the body that show who we are; made once for each client."""
@@ -129,6 +144,20 @@ class OAuthEndpoint:
             known = (client, (*_HEADERS, *shown.headers), tail)
             self._clients[registration] = known
         return known[1], known[2]
+
+
+def _untold(provider: Provider, outcome: Outcome, means: Means) -> Outcome:
+    """Take out of a refusal's code what it repeats of the request: codes are stored, logged and told to others."""
+    client = provider.client
+    ours = [each.reveal() for each in (client.client_secret, client.other_secret) if each] if client else []
+    secrets = (means.refresh_token, means.access_token, *ours)
+    match outcome:
+        case Dead(code) | Misconfigured(code) | StepNeeded(code) | Unknown(code):
+            return outcome._replace(code=TOLD) if any(tells(code, each) for each in secrets) else outcome
+        case Throttled(cause, _):
+            return outcome._replace(cause=TOLD) if any(tells(cause, each) for each in secrets) else outcome
+        case _:
+            return outcome
 
 
 def _is_plain(provider: Provider) -> bool:

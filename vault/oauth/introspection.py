@@ -44,11 +44,14 @@ class HttpIntrospector:
         if provider.introspect_uri is None or provider.client is None:
             return Unanswered("client_auth" if provider.introspect_uri else "no_endpoint", operator=True)
         try:
+            provider = provider.at({})
             headers, said = self._authentication.shown(provider)
+        except ValueError:  # it has as many addresses as connections, and a token does not say whose it is
+            return Unanswered("no_endpoint", operator=True)
         except BadKey:
             return Unanswered("client_auth", operator=True)
         body = urlencode({"token": token.reveal(), "token_type_hint": "access_token", **said}).encode()
-        sent = Sent("POST", provider.introspect_uri, (*_HEADERS, *headers), body, provider.identity)
+        sent = Sent("POST", provider.introspect_uri or "", (*_HEADERS, *headers), body, provider.identity)
         return read(self._http.send(sent))
 
 

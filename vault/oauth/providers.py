@@ -136,7 +136,7 @@ def _inherited(name: str, tables: Mapping[str, _Table], problems: list[str], bel
     like = own.fields.get(LIKE)
     if like is None:
         return _Table(dict(own.fields), dict(own.origins))
-    if like not in tables or like in (name, *below):
+    if not isinstance(like, str) or like not in tables or like in (name, *below):
         trouble = "is like itself" if like in (name, *below) else "is like a provider that is not known"
         problems.append(f"provider file {own.origins[LIKE]}: {name}: {LIKE}: {trouble}")
         return None

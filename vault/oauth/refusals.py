@@ -20,6 +20,10 @@ STANDARD = {
 }
 CODE_LENGTH = 64
 """A code from outside is cut to this before it is stored as a reason."""
+TOLD = "told_what_it_was_sent"
+"""In the place of a code that does."""
+TOLD_LENGTH = 12
+"""Characters of a secret in a row that are no coincidence."""
 LOOKED_AT = 4096
 """Bytes of an answer that patterns are looked for in."""
 
@@ -80,8 +84,9 @@ def _meaning(style: ErrorStyle, status: int, found: Sequence[str], body: bytes) 
     if said is not None:
         return said, first if found else f"http_{status}"
     for code in found:
-        if code in STANDARD:
-            return STANDARD[code], code
+        word = code.partition(":")[0]  # "invalid_client: Invalid client_id or client_secret", says Dropbox
+        if word in STANDARD:
+            return STANDARD[word], word
     return (Meaning.OPERATOR if status == 401 and first == NO_CODE else None), first
 
 
@@ -90,6 +95,13 @@ def _by_pattern(style: ErrorStyle, body: bytes) -> Meaning | None:
         return None
     text = body[:LOOKED_AT].decode("utf-8", "replace")
     return next((each.meaning for each in style.patterns if each.expression.search(text)), None)
+
+
+def tells(word: str, secret: str) -> bool:
+    """Whether an error code repeats what it was sent, or a part of it, which nobody should read in a log."""
+    said, sent = _word(secret[:LOOKED_AT], None), _word(word, None)
+    length = min(TOLD_LENGTH, len(said))
+    return length > 0 and any(sent[at : at + length] in said for at in range(len(sent) - length + 1))
 
 
 def member(document: object, path: str) -> Any:
@@ -104,6 +116,6 @@ def member(document: object, path: str) -> Any:
     return document
 
 
-def _word(code: str) -> str:
+def _word(code: str, length: int | None = CODE_LENGTH) -> str:
     """Return an error code fit for a log and a column: short, printable, of few characters."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "_" for c in code[:CODE_LENGTH]) or NO_CODE
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "_" for c in code[:length]) or NO_CODE

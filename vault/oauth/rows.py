@@ -114,7 +114,6 @@ class AnswerTable(_Table):
     refresh_clock: Clock = Clock.SLIDING
     account: str | None = None
     kept: tuple[str, ...] = ()
-    token_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
 
     def style(self) -> AnswerStyle:
         """Return what adapters act on."""

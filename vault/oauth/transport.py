@@ -3,7 +3,7 @@
 libcurl quietly sends a request again when a kept connection dies before the first byte of the answer; for a refresh
 token that is a replay. It can only do so by rewinding the body, so the body is given through a callback that cannot
 be rewound: the transfer then fails (``CURLE_SEND_FAIL_REWIND``) and we know that the answer was lost. A request
-without a body gets a connection of its own.
+without a body gets a connection of its own, and is asked about before its head leaves, which has the token in it.
 
 The deadline is ours, not libcurl's: a process that was paused past it finds the answer waiting in its socket, and
 libcurl would look at the clock before it looks there.
@@ -83,14 +83,23 @@ class _Transfer:
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         curl.setopt(pycurl.MAXAGE_CONN, IDLE_LIFE_S)
         curl.setopt(pycurl.READFUNCTION, self._read)
+        curl.setopt(pycurl.PREREQFUNCTION, self._connected)
         curl.setopt(pycurl.WRITEFUNCTION, self._write)
 
     def _read(self, size: int) -> bytes | int:
         """Give libcurl the body, which it asks for as it sends: a process paused until now must not any more."""
-        if self.monotonic() > self.send_until:
-            self.too_late = True
+        if self._is_too_late():
             return pycurl.READFUNC_ABORT
         return self.unsent.read(size)
+
+    def _connected(self, *_: object) -> int:
+        """Let libcurl write the head: the whole request, where there is no body to be asked for."""
+        late = not self.request.body and self._is_too_late()
+        return pycurl.PREREQFUNC_ABORT if late else pycurl.PREREQFUNC_OK
+
+    def _is_too_late(self) -> bool:
+        self.too_late = self.monotonic() > self.send_until
+        return self.too_late
 
     def _write(self, data: bytes) -> int:
         self.room -= len(data)

@@ -21,6 +21,10 @@ class Written(NamedTuple):
     headers: tuple[str, ...]
     body: bytes
 
+    def __repr__(self) -> str:
+        """Show what has no secret in it."""
+        return f"<{self.method} {self.uri.partition('?')[0]}>"
+
 
 def written(style: RequestStyle, uri: str, parameters: Mapping[str, str]) -> Written:
     """Write a request.

@@ -50,8 +50,10 @@ class TokenEndpoint(Protocol):
     ) -> TokenRequest | Outcome | None:
         """The POST that revokes a grant (RFC 7009); an outcome: it cannot be written; None: there is no endpoint."""
 
-    def read(self, provider: Provider, exchange: Exchange, now: datetime | None = None) -> Outcome:
-        """What became of a POST; ``now`` is for answers that name an instant."""
+    def read(
+        self, provider: Provider, exchange: Exchange, now: datetime | None = None, spent: Secret | None = None
+    ) -> Outcome:
+        """What became of a POST; ``now`` is for answers that name an instant, ``spent`` for those that repeat it."""
 
 
 class Transport(Protocol):

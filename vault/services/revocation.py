@@ -74,7 +74,8 @@ class Revoking:
         if exchange.status in (200, 204):
             return self._end(revocation, "revoked")
         outcome = self._tools.endpoint.read(provider, exchange)
-        if isinstance(outcome, Misconfigured) and outcome.of_client and self._tools.providers.refused(provider):
+        if isinstance(outcome, Misconfigured) and outcome.of_client:  # nobody looked at the token yet
+            self._tools.providers.refused(provider)
             return self._later(revocation)
         if exchange.status in (400, 404):
             return self._end(revocation, "unknown_to_provider")

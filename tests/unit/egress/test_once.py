@@ -33,6 +33,13 @@ def test_what_is_sent_arrives_as_it_was_written(there: Receiver) -> None:
     assert (received.path, received.body, received.headers["x-mine"]) == ("/a/%2E%2E", b"{}", "1")
 
 
+@pytest.mark.parametrize("reset_at", ["\u00b2", "\u00b9\u00b2", "-1", "1e9", ""])
+def test_an_allowance_that_is_filled_up_at_no_time_is_not_waited_for(there: Receiver, reset_at: str) -> None:
+    spent = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset_at}
+    there.answers["/spent"] = status(403, b"", **spent)
+    assert send(there, "/spent") == Heard(403, b"", None)
+
+
 @pytest.mark.parametrize("code", [301, 302, 307, 308])
 def test_redirects_are_not_followed(there: Receiver, code: int) -> None:
     there.answers["/moved"] = status(code, Location=there.url("/elsewhere"))

@@ -291,10 +291,6 @@ def test_tokens_that_are_the_first_grant_s_are_not_a_further_one_s_too() -> None
     assert outcome.answer.grants == {}
 
 
-def test_how_tokens_are_presented_is_the_row_s_to_say() -> None:
-    assert answer(replace(PLAIN, answer=AnswerStyle(token_type="Bearer")), token_type="bot").token_type == "Bearer"
-
-
 def test_a_form_encoded_answer_is_read_too() -> None:
     """GitHub, when it does not see our Accept header; Facebook."""
     body = b"access_token=ghu_a%2Bb&expires_in=28800&refresh_token=ghr_c&scope=&token_type=bearer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.receiver import Receiver, status
+from vault.dialect import Variable
 from vault.egress.once import Heard, Http
 from vault.egress.rules import Egress
 from vault.oauth.introspection import MAX_BODY, HttpIntrospector, read
@@ -52,6 +54,15 @@ def test_it_is_asked_as_our_registration(there: Receiver) -> None:
     assert there.received[-1].body.endswith(b"&client_id=our+id&client_secret=our%3Asecret")
     ask(there, client=Client("ours", None), client_auth=ClientAuth.NONE)
     assert there.received[-1].body.endswith(b"&client_id=ours")
+
+
+def test_where_addresses_have_variables_their_defaults_are_asked(there: Receiver) -> None:
+    there.answers["/login/introspect"] = status(200, b'{"active": true}')
+    host = {"host": Variable(re.compile("[a-z]+"), "login")}
+    assert isinstance(ask(there, "/{host}/introspect", variables=host), Active)
+    assert ask(there, "/{host}/introspect", variables={"host": Variable(re.compile("[a-z]+"))}) == Unanswered(
+        "no_endpoint", operator=True
+    )
 
 
 def test_everything_it_says_is_read() -> None:

@@ -215,7 +215,6 @@ def test_every_problem_of_every_file_is_told_at_once(file: Path, tmp_path: Path)
             'strategy = "exchange_access_token"\nrotation = "none"\n[acme.grants.user]\nroot = "user"\n',
             "further grants",
         ),
-        ('[acme.answer]\ntoken_type = "a header: with more"\n', "acme: answer.token_type"),
     ],
 )
 def test_a_further_grant_that_cannot_be_is_told_where_it_stands(file: Path, said: str, problem: str) -> None:
@@ -227,3 +226,12 @@ def test_a_further_grant_that_cannot_be_is_told_where_it_stands(file: Path, said
 def test_a_user_s_file_changes_one_field_of_a_further_grant(file: Path) -> None:
     user = written(file, '[slack.grants.user]\nscopes = ["search:read"]\n').get("slack").grants["user"]
     assert (user.scopes, user.root, user.scope_parameter) == (("search:read",), "authed_user", "user_scope")
+
+
+@pytest.mark.parametrize("like", ['["google"]', "{ a = 1 }", "5", "true", '""'])
+def test_what_a_provider_is_like_is_a_name(tmp_path: Path, like: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f"[mine]\nlike = {like}\n")
+    with pytest.raises(ConfigurationError) as raised:
+        FileProviders([file], {})
+    assert raised.value.problems == (f"provider file {file}: mine: like: is like a provider that is not known",)
