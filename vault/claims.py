@@ -165,7 +165,9 @@ class Revocation(NamedTuple):
     provider: str
     version: int
     data_key_id: UUID
-    refresh_envelope: bytes
+    refresh_envelope: bytes | None
     attempt: int
     client_id: str | None = None
     """Which of our registrations they were given to; None: it was not noted."""
+    access_envelope: bytes | None = None
+    """Where there is no refresh token."""

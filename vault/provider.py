@@ -15,6 +15,9 @@ from vault.secret import Secret
 LONGEST_LIFE = timedelta(days=3650)
 """Of anything: what is said to live longer is looked after once in ten years."""
 
+LONGEST_VALUE = 255
+"""Characters of a part of an address: a pattern may take long over what is long."""
+
 
 class Strategy(StrEnum):
     """How a provider's access token is followed by another (docs/providers.md, "Strategies")."""
@@ -187,7 +190,7 @@ class Provider:
         if not self.variables and not given:
             return self
         values = self.variables_of(given)
-        uris = {name: getattr(self, name) for name in _ADDRESSES}
+        uris = {name: getattr(self, name) for name in ADDRESSES}
         made: dict[str, Any] = {name: uri.format_map(values) for name, uri in uris.items() if uri}
         return replace(self, **made)
 
@@ -201,13 +204,13 @@ class Provider:
             value = given.get(name, variable.default)
             if value is None:
                 raise ValueError(f"{self.name} wants the variable {name!r}")
-            if not variable.pattern.fullmatch(value):
+            if len(value) > LONGEST_VALUE or not variable.pattern.fullmatch(value):
                 raise ValueError(f"the variable {name!r} of {self.name} does not look like this")
             found[name] = value
         return found
 
 
-_ADDRESSES = (
+ADDRESSES = (
     "authorize_uri",
     "token_uri",
     "revoke_uri",

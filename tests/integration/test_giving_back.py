@@ -9,11 +9,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import requests
 
 from tests.integration.house import House
 from tests.integration.scene_of_attacks import BROWSER, Flow, Scene, furnish
 from tests.integration.waiting import until
 from vault import Connection, ConnectRefused, KeyUnavailable, Status, StoreUnavailable, UnknownConnection
+from vault.ports import NewGrant
+from vault.store.connections import PostgresConnections
 
 SOON = timedelta(minutes=6)
 """When a revocation that did not go through is tried again, and a little more."""
@@ -115,6 +118,28 @@ def test_how_a_revocation_ended_is_told(scene: Scene) -> None:
     assert outcomes(scene, hopeless.id) == [("given_up", 20)]
     assert outcomes(scene, mute.id) == [("provider_has_no_endpoint", 1)]
     assert scene.house.sql("SELECT * FROM evergrant.revocation") == []
+
+
+def test_what_was_stored_though_nobody_told_us_so_is_not_given_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection to PostgreSQL may be lost after the COMMIT and before its answer."""
+    store = PostgresConnections.connect
+
+    def untold(self: PostgresConnections, *grants: NewGrant) -> None:
+        assert store(self, *grants) is not None
+        raise StoreUnavailable("there", "the connection was lost")
+
+    flow = agreed(scene, "olga")
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresConnections, "connect", untold)
+        with pytest.raises(StoreUnavailable):
+            flow.complete()
+    scene.house.worker.refresh_scan()
+    assert given_back(scene) == []
+    assert alive(scene, "olga")
+    scene.house.make_due(flow.start.connection_id)
+    assert scene.house.worker.refresh_scan().refreshed == 1
 
 
 def test_a_revocation_waits_for_the_right_client_secret(scene: Scene) -> None:
@@ -247,6 +272,20 @@ def test_without_a_refresh_token_the_access_token_is_revoked(scene: Scene) -> No
     revoked = "SELECT detail->>'outcome' AS o FROM evergrant.audit WHERE event = 'connection.revoked'"
     assert [row["o"] for row in scene.house.sql(revoked)] == ["revoked"]
     assert scene.vault.get(made.id)
+
+
+def test_disconnecting_without_a_refresh_token_revokes_the_access_token_while_it_lives(scene: Scene) -> None:
+    scene.house.simulator.configure(scene.house.far_side, offline_parameters={"access_type": "offline"})
+    living, ended = agreed(scene, "living").complete(), agreed(scene, "ended").complete()
+    served = scene.vault.get(living.id).headers()
+    scene.house.sql("UPDATE evergrant.oauth_grant SET expires_at = now() WHERE connection_id = %s", (ended.id,))
+    for made in (living, ended):
+        scene.vault.disconnect(made.id)
+    scene.house.worker.refresh_scan()
+    assert outcomes(scene, living.id) == [("revoked", 1)]
+    assert outcomes(scene, ended.id) == [], "nobody is told of what is over"
+    api = scene.house.simulator.uri(scene.house.far_side, "api")
+    assert requests.get(api, headers=served, timeout=10).status_code == 401
 
 
 def test_a_code_is_not_sent_while_the_answer_could_not_be_sealed(scene: Scene) -> None:

@@ -36,21 +36,24 @@ class GivingBack:
         spares_others = provider.revoke_ends_all and reason != "disconnected"
         if provider.revoke_uri is None or provider.strategy is Strategy.OAUTH1 or spares_others:
             outcome = "kept" if spares_others else "no_endpoint"
-        elif not self._noted(provider, grant, answer, beside, reason):
+        elif (noted := self._noted(provider, grant, answer, beside, reason)) is None:
             outcome = self._exchange.revoke(provider, self._secret(provider, answer, beside))
+        elif not noted:
+            outcome = "stored"
         log.warning("grant.given_back", connection_id=str(grant.connection_id), reason=reason, revoked=outcome)
 
-    def _noted(self, provider: Provider, grant: NewGrant, answer: Answer, beside: Means, reason: str) -> bool:
-        """Leave it to the workers; False: the keys or the store are what is away."""
+    def _noted(self, provider: Provider, grant: NewGrant, answer: Answer, beside: Means, reason: str) -> bool | None:
+        """Leave it to the workers; False: it is stored after all; None: the keys or the store are what is away."""
         try:
             text = self._secret(provider, answer, beside).reveal()
-            self._store.give_back(self._sealer.first(grant, answer, text), reason)
+            if not self._store.give_back(self._sealer.first(grant, answer, text), reason):
+                return False
         except (KeyUnavailable, StoreUnavailable, CannotOpen):
-            return False
+            return None
         self._doorbell.ring(Deliver.task, Deliver.lane, None)
         return True
 
     def _secret(self, provider: Provider, answer: Answer, beside: Means) -> Secret:
         """Return what is revoked: what would have renewed the grant, else the access token."""
         text = first_text(provider, answer, beside)
-        return Secret(text or text_of(beside._replace(refresh_token=answer.access_token.reveal())))
+        return Secret(text or text_of(beside._replace(access_token=answer.access_token.reveal())))

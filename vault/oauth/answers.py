@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from vault.dialect import Clock
 from vault.model import SIGNING, Answer
 from vault.oauth.lives import life, until
-from vault.oauth.refusals import codes, member, recognised, refusal
+from vault.oauth.refusals import codes, confirmed, member, recognised, refusal
 from vault.outcome import Ambiguous, Exchange, Misconfigured, NotSent, Outcome, Refreshed, Throttled
 from vault.provider import Provider, Strategy
 from vault.secret import Secret
@@ -129,7 +129,8 @@ def _holder(provider: Provider, document: dict[str, Any]) -> dict[str, Any] | No
         found = member(document, root)
         if isinstance(found, dict) and _is_text(member(found, name)):
             return found
-    return document if provider.strategy is Strategy.EXTEND and not member(document, name) else None
+    goes_on = provider.strategy is Strategy.EXTEND and confirmed(provider.errors, document)
+    return document if goes_on and not member(document, name) else None
 
 
 def _further(

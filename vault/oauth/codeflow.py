@@ -31,6 +31,7 @@ from vault.oauth.assertions import BadKey
 from vault.oauth.authentication import Authentication, Shown
 from vault.oauth.endpoint import OAuthEndpoint
 from vault.oauth.oauth1 import OnceHeard, SignedFlow, signature
+from vault.oauth.refusals import tells
 from vault.oauth.transport import MAX_BODY
 from vault.oauth.writing import written
 from vault.outcome import Exchange, Misconfigured, Outcome, Refreshed, Started, TokenRequest
@@ -202,7 +203,8 @@ def _renamed(url: str, names: Mapping[str, str]) -> str:
     if not names:
         return url
     address, _, query = url.partition("?")
-    return f"{address}?{urlencode([(names.get(name, name), value) for name, value in parse_qsl(query)])}"
+    renamed = [(names.get(name, name), value) for name, value in parse_qsl(query, keep_blank_values=True)]
+    return f"{address}?{urlencode([(name, value) for name, value in renamed if name])}"
 
 
 def _answer(provider: Provider, outcome: Outcome, *sent: Secret) -> Answer:
@@ -210,15 +212,10 @@ def _answer(provider: Provider, outcome: Outcome, *sent: Secret) -> Answer:
         return outcome.answer
     reason = str(getattr(outcome, "code", None) or getattr(outcome, "cause", "no_access_token"))
     secret = _client(provider).client_secret
-    if any(_tells(reason, each.reveal()) for each in (*sent, *((secret,) if secret else ()))):
+    if any(tells(reason, each.reveal()) for each in (*sent, *((secret,) if secret else ()))):
         reason = "it told what it was sent"
     raise ConnectRefused(
         "exchange_refused",
         f"{provider.name} did not exchange the code ({reason})",
         client_refused=isinstance(outcome, Misconfigured) and outcome.of_client,
     )
-
-
-def _tells(word: str, secret: str) -> bool:
-    """Whether an error code is, or holds, what nobody should read in a log."""
-    return bool(secret) and (secret in word or (len(word) >= 8 and word in secret))

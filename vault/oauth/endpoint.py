@@ -34,6 +34,7 @@ JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 NO_ADDRESS: Final = "no_address"
 """What a connection says of its provider's addresses does not fit the provider's row (any more)."""
 BAD_KEY: Final = "bad_private_key"
+_NOT_REVOKED: Final = frozenset({Strategy.CLIENT_CREDENTIALS, Strategy.JWT_BEARER, Strategy.OAUTH1})
 _HEADERS: Final = ("Content-Type: application/x-www-form-urlencoded", *COMMON)
 _RESERVED = re.compile("[^A-Za-z0-9_.~-]")
 
@@ -108,7 +109,7 @@ class OAuthEndpoint:
     ) -> TokenRequest | Outcome | None:
         """See ``TokenEndpoint.revoke_request``."""
         means = means_of(spent.reveal())
-        if provider.revoke_uri is None or provider.strategy in (Strategy.CLIENT_CREDENTIALS, Strategy.JWT_BEARER):
+        if provider.revoke_uri is None or provider.strategy in _NOT_REVOKED:
             return None
         try:
             provider = provider.at(means.variables)
@@ -117,8 +118,9 @@ class OAuthEndpoint:
             return NotSent(NO_ADDRESS)
         except BadKey:
             return Misconfigured(BAD_KEY)
-        hint = "access_token" if provider.strategy is Strategy.EXCHANGE else "refresh_token"
-        said = {"token": means.refresh_token, "token_type_hint": hint, **shown.parameters}
+        is_access = not means.refresh_token or provider.strategy is Strategy.EXCHANGE
+        hint = "access_token" if is_access else "refresh_token"
+        said = {"token": means.refresh_token or means.access_token, "token_type_hint": hint, **shown.parameters}
         style = provider.request._replace(method="POST", parameters={})
         request = written(style, provider.revoke_uri or "", said)
         headers = (*request.headers, *shown.headers)

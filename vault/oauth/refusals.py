@@ -37,6 +37,12 @@ def codes(style: ErrorStyle, document: dict[str, Any]) -> list[str]:
     return [code for code in found if code not in style.success]
 
 
+def confirmed(style: ErrorStyle, document: dict[str, Any]) -> bool:
+    """Whether an answer says that all is well, of a provider that says so."""
+    said = {_code(member(document, path)) for path in style.members}
+    return not style.success or bool(said & style.success)
+
+
 def _code(value: object) -> str:
     return str(value) if isinstance(value, str | int) and value is not True else NO_CODE
 

@@ -23,7 +23,7 @@ from vault.dialect import (
     RequestStyle,
     Variable,
 )
-from vault.provider import PLAIN_REQUEST, Client, ClientAuth, Provider, Rotation, Strategy
+from vault.provider import ADDRESSES, PLAIN_REQUEST, Client, ClientAuth, Provider, Rotation, Strategy
 
 LONGEST_S = 100 * 366 * 24 * 3600
 SIGNED = frozenset({"ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"})
@@ -53,7 +53,7 @@ def _expression(text: str) -> str:
 
 def _header(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
-        if not _HEADER.fullmatch(name) or not value.isprintable():
+        if not _HEADER.fullmatch(name) or not value.isascii() or not value.isprintable():
             raise ValueError(f"{name[:40]!r} is no header")
     return headers
 
@@ -264,7 +264,7 @@ class Row(_Table):
         return self
 
     def _check_variables(self) -> None:
-        for name in ("authorize_uri", "token_uri", "revoke_uri", "refresh_uri", "introspect_uri", "lengthen_uri"):
+        for name in ADDRESSES:
             for _, field, _, _ in string.Formatter().parse(getattr(self, name) or ""):
                 if field is not None and field not in self.variables:
                     raise ValueError(f"{name} wants a variable {field[:40]!r} that is not described")

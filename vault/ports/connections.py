@@ -131,8 +131,11 @@ class ConnectionStore(Protocol):
     def put_metadata(self, tenant: str, metadata: SealedMetadata) -> bool:
         """Put it in the place of the version before; False when that is not there, or the connection has ended."""
 
-    def give_back(self, grant: NewGrant, reason: str) -> None:
-        """Hand a grant that was never stored to revocation, with an audit row that says why."""
+    def give_back(self, grant: NewGrant, reason: str) -> bool:
+        """Hand a grant that was never stored to revocation, with an audit row that says why.
+
+        False: it is stored, and stays: a COMMIT that nobody told us of, or the very token that was there before.
+        """
 
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """Take the grant away and hand its tokens to revocation, atomically; False when there is no such connection.

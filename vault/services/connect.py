@@ -51,6 +51,10 @@ class _Returned(NamedTuple):
     variables: Mapping[str, str]
     parameters: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        """Show nothing: the code is among the parameters too."""
+        return "<_Returned>"
+
 
 class ConnectStart(NamedTuple):
     """Where to send the owner, and what to remember in their browser's session."""

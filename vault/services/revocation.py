@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from vault import policy
 from vault.claims import Revocation
+from vault.engine.sealing import ACCESS_TOKEN, REFRESH_TOKEN
 from vault.engine.tools import Tools
-from vault.envelope import context, open_envelope
+from vault.envelope import DataKey, context, open_envelope
 from vault.errors import CannotOpen, KeyUnavailable, UnknownProvider
 from vault.keyring import Keyring
+from vault.means import Means, text_of
 from vault.outcome import Exchange, Misconfigured, TokenRequest
 from vault.ports import RevocationStore
 from vault.secret import Secret
@@ -19,7 +21,6 @@ RETRY_AFTER = timedelta(minutes=5)
 TRIES = 20
 """Then it is given up, which the audit says: the tokens end by themselves at the provider."""
 POLL = timedelta(milliseconds=100)
-REFRESH_TOKEN = "refresh_token"  # the name of a field
 
 
 class Revoking:
@@ -49,8 +50,7 @@ class Revoking:
             if provider.client is None or revocation.client_id in provider.locked:
                 return self._later(revocation)
             key = self._keyring.opening_key(revocation.data_key_id)
-            bound = context(revocation.tenant, revocation.connection_id, REFRESH_TOKEN)
-            token = Secret(open_envelope(key, revocation.refresh_envelope, bound, revocation.version).decode())
+            token = _token(key, revocation)
         except UnknownProvider:
             return self._end(revocation, "provider_unknown")
         except CannotOpen:
@@ -87,3 +87,12 @@ class Revoking:
     def _end(self, revocation: Revocation, outcome: str) -> int:
         self._store.end_revocation(revocation, outcome)
         return 1
+
+
+def _token(key: DataKey, revocation: Revocation) -> Secret:
+    """Open what is to be revoked. Raises ``CannotOpen``."""
+    refresh, access = revocation.refresh_envelope, revocation.access_envelope
+    field, envelope = (ACCESS_TOKEN, access) if refresh is None else (REFRESH_TOKEN, refresh)
+    bound = context(revocation.tenant, revocation.connection_id, field)
+    text = open_envelope(key, envelope or b"", bound, revocation.version).decode()
+    return Secret(text if field == REFRESH_TOKEN else text_of(Means(access_token=text)))

@@ -200,15 +200,21 @@ class PostgresConnections:
             transaction.execute(audit.insert().values(event))
             return True
 
-    def give_back(self, grant: NewGrant, reason: str) -> None:
+    def give_back(self, grant: NewGrant, reason: str) -> bool:
         """See ``ConnectionStore.give_back``."""
         columns = ("connection_id", "tenant", "owner", "provider", "version", "data_key_id", "client_id")
         values = {name: getattr(grant, name) for name in columns}
         detail = {"provider": grant.provider, "reason": reason}
+        held = sa.select(oauth_grant.c.connection_id).where(
+            oauth_grant.c.connection_id == grant.connection_id, oauth_grant.c.refresh_fp == grant.refresh_fp
+        )
         with self._database.begin() as transaction:
+            if transaction.scalar(held) is not None:
+                return False
             transaction.execute(revocation.insert().inline().values(**values, refresh_envelope=grant.refresh_envelope))
             row = audit_row(grant.tenant, "connection.given_back", grant.connection_id, detail)
             transaction.execute(audit.insert().values(row))
+            return True
 
     def disconnect(self, tenant: str, connection_id: UUID) -> bool:
         """See ``ConnectionStore.disconnect``."""

@@ -195,7 +195,7 @@ def _values(sealed: Sealed, after: tuple[object, ...] | None) -> sa.Select[Any]:
     wanted = (
         sa.select(*sealed.key, sealed.tenant, sealed.subject, sealed.version, *DATA_KEY_COLUMNS, *envelopes)
         .select_from(sealed.source.join(data_key, data_key.c.id == table.c.data_key_id))
-        .where(envelopes[0].is_not(None))
+        .where(sa.or_(*(each.is_not(None) for each in envelopes)))
         .order_by(*sealed.key)
     )
     if after is not None:

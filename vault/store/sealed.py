@@ -77,12 +77,6 @@ _FLOW = (("connect_flow", "verifier_envelope"), ("metadata", "metadata_envelope"
 EVERYWHERE: Final = (
     *SEALED,
     Sealed(candidate, _TOKENS, candidate.c.parent_version + 1, candidate.c.tenant, candidate.c.connection_id),
-    Sealed(
-        revocation,
-        (("refresh_token", "refresh_envelope"),),
-        revocation.c.version,
-        revocation.c.tenant,
-        revocation.c.connection_id,
-    ),
+    Sealed(revocation, _TOKENS, revocation.c.version, revocation.c.tenant, revocation.c.connection_id),
     Sealed(connect_attempt, _FLOW, sa.literal(0), connect_attempt.c.tenant, connect_attempt.c.connection_id),
 )

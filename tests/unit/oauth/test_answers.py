@@ -27,7 +27,7 @@ from vault.outcome import (
     Throttled,
     Unknown,
 )
-from vault.provider import Provider
+from vault.provider import Provider, Strategy
 from vault.secret import Secret
 
 PLAIN = Provider("acme", "", "")
@@ -251,6 +251,14 @@ def test_what_is_no_plain_text_is_not_kept(value: object) -> None:
     outcome = answers.read(row, heard(200, {"access_token": "at", "id": value}))
     assert isinstance(outcome, Refreshed)
     assert (outcome.answer.account, outcome.answer.extra) == (None, {})
+
+
+@pytest.mark.parametrize("body", [{}, {"message": "maintenance"}, {"result": ""}, {"ok": True}])
+def test_a_life_is_not_prolonged_by_an_answer_that_does_not_say_so(body: object) -> None:
+    coros = replace(PLAIN, strategy=Strategy.EXTEND, errors=ErrorStyle(("result", "error"), frozenset({"0000"})))
+    assert_same(read(200, body, coros), Ambiguous("no_access_token"))
+    assert isinstance(read(200, {"result": "0000"}, coros), Refreshed)
+    assert isinstance(read(200, body, replace(coros, errors=ErrorStyle())), Refreshed), "of others silence is consent"
 
 
 PAIRS = replace(PLAIN, grants={"user": FurtherGrant("authed_user", "authed_user.id")})

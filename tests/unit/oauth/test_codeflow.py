@@ -18,6 +18,7 @@ import pytest
 
 from tests.simulator import Simulator
 from tests.simulator.client import consent
+from vault.dialect import RequestStyle
 from vault.egress.once import Heard, Http, Sent
 from vault.egress.rules import Egress
 from vault.errors import ConnectRefused
@@ -304,6 +305,22 @@ def test_no_log_not_even_the_most_talkative_tells_a_secret(
     code = agreed(provider)
     refused(provider, code, verifier="y" * 43)
     assert code.reveal() not in caplog.text
+
+
+@pytest.mark.parametrize("code", ["4/0AfJohXkslashed", "4/0AfJohXk" + "very-long" * 20, "short"])
+def test_a_code_that_the_provider_repeats_is_not_repeated_here(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    said = json.dumps({"error": f"no such code: {code}"}).encode()
+    monkeypatch.setattr(Http, "send", lambda *_: Heard(400, said, None))
+    assert "told what it was sent" in str(refused(provider, Secret(code)))
+
+
+def test_a_parameter_that_is_not_sent_stands_in_no_address(provider: Provider) -> None:
+    style = RequestStyle(names={"scope": "", "client_id": "client_key"})
+    url = exchange().authorization(replace(provider, request=style), CALLBACK, ["read"], "xyzzy", VERIFIER, {}).url
+    query = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    assert ("" in query, "scope" in query, query["client_key"]) == (False, False, [client(provider).client_id])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -235,3 +236,26 @@ def test_what_a_provider_is_like_is_a_name(tmp_path: Path, like: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         FileProviders([file], {})
     assert raised.value.problems == (f"provider file {file}: mine: like: is like a provider that is not known",)
+
+
+def test_a_long_value_of_a_variable_is_refused_before_its_pattern_is_tried() -> None:
+    salesforce = FileProviders([], {}).get("salesforce")
+    began = time.monotonic()
+    for value in ("-" * 100_000, "a" * 256):
+        with pytest.raises(ValueError, match="does not look like this"):
+            salesforce.variables_of({"host": value})
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('request_token_uri = "https://a.test/{shop}"', "request_token_uri wants a variable 'shop'"),
+        ('request = { headers = { x = "Zo\u00eb" } }', "'x' is no header"),
+    ],
+)
+def test_what_could_not_be_sent_is_found_in_the_file(tmp_path: Path, line: str, problem: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[mine]\nauthorize_uri = "https://a.test/"\ntoken_uri = "https://a.test/"\n{line}\n')
+    with pytest.raises(ConfigurationError, match=problem):
+        FileProviders([file], {})

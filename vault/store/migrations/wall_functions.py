@@ -9,7 +9,7 @@ from typing import Final
 
 _OWNER = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
 
-_REVOKE_LATER = f"""
+REVOKE_LATER = f"""
 CREATE FUNCTION evergrant.revoke_later(wanted uuid) RETURNS bigint LANGUAGE sql {_OWNER} AS $$
   -- Who ends a connection need not see the tokens that are to be revoked. Of the tenant that is acted for only.
   WITH ended AS (
@@ -78,7 +78,7 @@ $$
 _ALL_TENANTS = "CREATE FUNCTION evergrant.all_tenants() RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT true $$"
 """In statements about all tenants: whoever may see but one is refused instead of being told that there is nothing."""
 
-CREATE: Final = (_REVOKE_LATER, _by_id("tenant_key"), _by_id("data_key"), _ATTEMPT_TENANT, _REFRESH_WORK, _ALL_TENANTS)
+CREATE: Final = (REVOKE_LATER, _by_id("tenant_key"), _by_id("data_key"), _ATTEMPT_TENANT, _REFRESH_WORK, _ALL_TENANTS)
 FOR_BOTH: Final = (
     *("revoke_later(uuid)", "tenant_key_by_id(uuid)", "data_key_by_id(uuid)", "attempt_tenant(bytea)"),
     "refresh_work(interval)",
