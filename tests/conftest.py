@@ -18,6 +18,7 @@ hypothesis.settings.load_profile("busy")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background deaf to Ctrl-C, and so would be every process that we start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+stack.keep_servers_in_memory()
 
 
 @pytest.fixture(autouse=True)
