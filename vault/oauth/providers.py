@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -78,9 +79,15 @@ class FileProviders:
         return [provider for _, provider in sorted(self._providers.items())]
 
 
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> dict[str, Any]:
+    """Read TOML; what comes is shared, and nobody's to change."""
+    return tomllib.loads(text)
+
+
 def _tables(file: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
     try:
-        tables = tomllib.loads(file.read_text())
+        tables = _parsed(file.read_text())
     except OSError as error:
         problems.append(f"provider file {file}: cannot be read ({error.strerror})")
         return {}
