@@ -92,6 +92,9 @@ CLIENT_CODES = frozenset(
 """What providers say to a wrong client secret (RFC 6749, section 5.2; GitHub, Slack, Zoho; no word, beside a 401)."""
 
 
+_OF_ONE_PERHAPS = frozenset({"no_code", "redirected", "invalid_request", "invalid_scope", "unsupported_grant_type"})
+
+
 class Misconfigured(NamedTuple):
     """Our own registration or settings were refused; no grant is to blame."""
 
@@ -101,6 +104,11 @@ class Misconfigured(NamedTuple):
     def of_client(self) -> bool:
         """Whether another secret of the same registration might do."""
         return self.code in CLIENT_CODES
+
+    @property
+    def of_all(self) -> bool:
+        """Whether it holds for every grant. Some words do not say so: one grant alone may meet them (a closed shop)."""
+        return self.code not in _OF_ONE_PERHAPS
 
 
 class Dead(NamedTuple):

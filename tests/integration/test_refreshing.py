@@ -28,6 +28,8 @@ from vault.claims import Kept
 from vault.engine import drain
 from vault.lineage import Place
 from vault.oauth.endpoint import OAuthEndpoint
+from vault.oauth.transport import CurlTransport
+from vault.outcome import TokenRequest
 from vault.provider import Provider
 from vault.secret import Secret
 from vault.spool import FileSpool
@@ -324,6 +326,28 @@ def test_a_dead_grant_is_flagged_once_and_never_asked_for_again(house: House) ->
     house.pass_time(HOUR)
     with pytest.raises(ReconnectRequired, match="invalid_grant"):
         house.vault.get(each)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(401, '{"message": "no"}'), (400, '{"error": "invalid_scope"}'), (302, "")]
+)
+def test_one_grant_that_is_refused_as_if_we_were_does_not_hold_up_the_others(
+    house: House, status: int, body: str
+) -> None:
+    """A provider may say of one grant what others say of a registration; five in a row are everybody's."""
+    strange, *others = house.connect_many(7)
+    house.fault("error_before", strange, next=None, status=status, body=body)
+    for each in (strange, *others):
+        house.make_due(each)
+        assert house.worker.refresh_scan().refreshed == (each != strange)
+    assert house.state(strange)[0] == "active"
+    house.fault("error_before", next=None, status=status, body=body)
+    for each in others:
+        house.make_due(each)
+    house.worker.refresh_scan()
+    house.make_due(strange)
+    assert house.worker.refresh_scan().claimed == 0, "the breaker is open"
+    assert {house.state(each)[0] for each in others} == {"active"}
 
 
 def test_when_our_own_registration_is_refused_no_grant_is_to_blame_and_the_breaker_opens(house: House) -> None:
@@ -746,10 +770,20 @@ def test_a_request_that_cannot_be_written_puts_off_its_own_row_alone(
     assert house.worker.refresh_scan().refreshed == 1
 
 
-def test_a_request_that_libcurl_does_not_take_puts_off_its_own_row_alone(house: House) -> None:
-    """Such as a header that is not ASCII, in a user's row."""
+def test_a_request_that_libcurl_does_not_take_puts_off_its_own_row_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are checked for what it would not take; that there is more of it cannot be ruled out."""
+    start = CurlTransport.start
+
+    def picky(self: CurlTransport, request: TokenRequest) -> None:
+        if any("x-who" in header for header in request.headers):
+            raise UnicodeEncodeError("ascii", "", 0, 1, "what pycurl raises")
+        start(self, request)
+
+    monkeypatch.setattr(CurlTransport, "start", picky)
     file = house.home / "providers.toml"
-    file.write_text(f'{file.read_text()}\n[odd]\nlike = "acme"\n[odd.refresh]\nheaders = {{ x-who = "Zo\u00eb" }}\n')
+    file.write_text(f'{file.read_text()}\n[odd]\nlike = "acme"\n[odd.refresh]\nheaders = {{ x-who = "us" }}\n')
     house.environment |= {"VAULT_CLIENT_ODD_ID": "evergrant", "VAULT_CLIENT_ODD_SECRET": "cnry-cs-simulator"}
     other = house.connect("other")
     said = consent(house.vault.begin("odd", owner="odd").url)

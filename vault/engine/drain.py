@@ -367,7 +367,7 @@ class Drain:
             case Refreshed() | Dead() | StepNeeded() | Unknown():
                 gate.succeeded(provider)
             case Misconfigured():
-                gate.failed(provider, operator=True, retry_after=None)
+                gate.failed(provider, operator=outcome.of_all, retry_after=None)
             case Throttled(_, retry_after) | Ambiguous(_, retry_after):
                 gate.failed(provider, operator=False, retry_after=retry_after)
             case NotSent():

@@ -74,7 +74,8 @@ def _uri(text: str) -> str:
         fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
     except ValueError:
         raise ValueError("is no address: its braces do not fit") from None
-    if not text.isprintable() or " " in text or not (text.startswith(("https://", "http://")) or fields):
+    is_address = text.startswith(("https://", "http://")) or fields
+    if not is_address or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("is no address: it begins with https://")
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -15,11 +16,19 @@ from alembic.migration import MigrationContext
 from tests.integration import victims
 from tests.integration.house import NOBODY_HERE
 from tests.integration.waiting import until
-from vault.errors import SchemaOutdated
+from vault.errors import SchemaOutdated, StoreUnavailable
 from vault.secret import Secret
 from vault.store.engine import Database
 from vault.store.schema import UPGRADE_LOCK, Schema, needed_revision
 from vault.store.tables import SCHEMA, metadata
+
+BEFORE = """
+DROP INDEX evergrant.connection_by_part;
+ALTER TABLE evergrant.connection DROP part_of, DROP grant_name;
+ALTER TABLE evergrant.revocation DROP access_envelope;
+UPDATE evergrant.schema_revision SET version_num = '0013'
+"""
+"""As revision 0013 left it."""
 
 
 def test_upgrading_twice_is_upgrading_once(empty_database_url: str) -> None:
@@ -46,6 +55,30 @@ def test_whoever_owns_nothing_but_the_schema_upgrades_it(empty_database_url: str
             database.dispose()
             session.execute(f"DROP OWNED BY {role} CASCADE")
             session.execute(f"DROP ROLE {role}")
+
+
+def test_a_table_in_use_is_waited_for_briefly_and_often(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else everybody who wants the table would queue behind us for as long as somebody has it open."""
+    monkeypatch.setattr("vault.store.schema.PATIENCE", "200ms")
+    schema = Schema(Database(Secret(database_url)))
+    with psycopg.connect(database_url) as reader, ThreadPoolExecutor(1) as aside:
+        with psycopg.connect(database_url) as session:
+            session.execute(BEFORE)
+        reader.execute("SELECT count(*) FROM evergrant.connection")
+        upgrading = aside.submit(schema.upgrade)
+        with psycopg.connect(database_url, autocommit=True, options="-c statement_timeout=5000") as other:
+            for _ in range(20):
+                other.execute("SELECT count(*) FROM evergrant.connection")
+                time.sleep(0.05)
+        assert not upgrading.done()
+        reader.rollback()
+        assert upgrading.result(30) == needed_revision()
+        with psycopg.connect(database_url) as session:
+            session.execute("UPDATE evergrant.schema_revision SET version_num = '0013'")
+        reader.execute("SELECT count(*) FROM evergrant.connection")
+        monkeypatch.setattr("vault.store.schema.PAUSE_S", 0.01)
+        with pytest.raises(StoreUnavailable, match="in use at each of 5 tries"):
+            schema.upgrade()
 
 
 def test_an_older_revision_is_told_with_what_is_needed(database_url: str) -> None:

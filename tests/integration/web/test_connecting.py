@@ -90,6 +90,11 @@ def test_a_ticket_is_good_for_one_visit_within_a_minute_at_its_provider(front: F
     problem(browser.get(path), 400, "connect_refused")
 
 
+def test_a_ticket_is_not_made_for_what_could_not_be_begun(front: Front) -> None:
+    asked = {"owner": "olga", "labels": {"team": "r" * 1025}}
+    problem(front.client().post("/acme/tickets", json=asked), 422, "invalid")
+
+
 def test_another_browser_cannot_end_a_flow(front: Front) -> None:
     sent = front.browser().get(ticketed(front))
     refused = front.browser().get("/acme/callback", params=consent(sent.headers["location"]))

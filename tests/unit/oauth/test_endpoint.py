@@ -294,3 +294,18 @@ def test_where_we_differ_from_requests_oauthlib_it_would_lose_a_token() -> None:
     outcome = OAuthEndpoint(NOW).read(provider, Exchange(None, 200, body, None, True, ""))
     assert isinstance(outcome, Refreshed)
     assert (outcome.answer.refresh_token, outcome.answer.scopes) == (Secret("b"), ("less",))
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ({}, "no_code"),
+        ({"error": "invalid_client"}, "invalid_client"),
+        ({"error": "no token cnry-rt-1234567890"}, "told_what_it_was_sent"),
+        ({"error": "bad s3cret"}, "told_what_it_was_sent"),
+    ],
+)
+def test_a_refusal_s_code_is_kept_unless_it_repeats_what_was_sent(said: dict[str, str], code: str) -> None:
+    exchange = Exchange(None, 401, json.dumps(said).encode(), None, True, "")
+    outcome = OAuthEndpoint(NOW).read(ACME, exchange, None, Secret("cnry-rt-1234567890"))
+    assert getattr(outcome, "code", None) == code

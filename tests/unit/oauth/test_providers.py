@@ -252,6 +252,7 @@ def test_a_long_value_of_a_variable_is_refused_before_its_pattern_is_tried() -> 
     [
         ('request_token_uri = "https://a.test/{shop}"', "request_token_uri wants a variable 'shop'"),
         ('request = { headers = { x = "Zo\u00eb" } }', "'x' is no header"),
+        ('revoke_uri = "https://zo\u00eb.test/"', "revoke_uri: is no address"),
     ],
 )
 def test_what_could_not_be_sent_is_found_in_the_file(tmp_path: Path, line: str, problem: str) -> None:
