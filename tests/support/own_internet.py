@@ -122,8 +122,11 @@ def leave(home: Path) -> Internet:
         done = subprocess.run(["ip", *words.split()], capture_output=True, text=True, check=False)
         if done.returncode:
             raise CannotLeave(f"ip {words}: {done.stderr.strip()}")
-    made = Internet(Nameserver(NAMESERVER).start(), Packets(), Everybody(home))
-    made.everybody.start()
+    try:
+        made = Internet(Nameserver(NAMESERVER).start(), Packets(), Everybody(home))
+        made.everybody.start()
+    except OSError as error:
+        raise CannotLeave(f"no servers, or no sight of packets, in a network of its own: {error}") from None
     return made
 
 

@@ -43,6 +43,10 @@ class Consent(NamedTuple):
     sent_at: float
     """When the code was sent, by the monotonic clock: lives are counted from there."""
 
+    def __repr__(self) -> str:
+        """Show whose it is: metadata is sealed where it is kept."""
+        return f"<Consent for {self.attempt.connection_id}>"
+
 
 class Consents:
     """Stores consents of one tenant. Thread-safe."""

@@ -11,8 +11,6 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID
 
-import structlog
-
 from vault.engine.consents import Consent, Consents
 from vault.engine.sealing import METADATA, read, written
 from vault.envelope import context, open_envelope, seal
@@ -33,8 +31,6 @@ from vault.redirects import (
     worth_keeping,
 )
 from vault.secret import Secret
-
-log = structlog.get_logger(__name__)
 
 ATTEMPT_LIFE = timedelta(minutes=10)
 """A connect flow must be completed within this."""
