@@ -223,7 +223,7 @@ class Settings(BaseModel):
     http_rate_others: Rate = 50.0
     """Other requests that one API key may make in a second; 0: any number."""
     http_rate_strangers: Rate = 20.0
-    """Requests from one address that bring no API key, or one not seen before, in a second; 0: any number."""
+    """Requests from one address in a second that look into the database without a known API key; 0: any number."""
 
     rotation_rate: Annotated[float, Field(gt=0)] = 2000.0
     """Rows a second that one run of a rotation touches at most."""

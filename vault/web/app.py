@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
@@ -23,7 +23,6 @@ from vault.web.guard import House
 from vault.web.introspection import introspection
 from vault.web.shapes import Callback
 from vault.web.standing import Looking, outside, standing
-from vault.web.strangers import count_strangers
 
 API: Final = "/api/v1"
 UNTOLD: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
@@ -63,7 +62,7 @@ def create_app(vault: Vault | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.house, app.state.looking, app.state.api = House(served), Looking(served.serving), API
     for router in ROUTERS:
-        app.include_router(router, prefix=API, dependencies=[Depends(count_strangers)])
+        app.include_router(router, prefix=API)
     app.include_router(outside)
     app.add_middleware(Surroundings, access_log=served.serving.access_log)
     app.add_exception_handler(VaultError, problems.on_vault_error)

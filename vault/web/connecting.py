@@ -24,7 +24,7 @@ from vault import (
     UnknownProvider,
     Vault,
 )
-from vault.web.guard import Caller, Credentials, Guard, House, house_of
+from vault.web.guard import Caller, Credentials, Guard, House, by_address, house_of
 from vault.web.problems import Problem
 from vault.web.routing import FORM, FormRoute, answers, media_type, router
 from vault.web.shapes import (
@@ -132,6 +132,7 @@ def ticket(request: Request, provider: ProviderName, caller: Connects, asked: Ti
 @connecting.get(
     "/{provider}/tickets/{ticket}",
     status_code=303,
+    dependencies=[Depends(by_address)],
     response_class=RedirectResponse,
     responses={
         303: {"description": "To the provider, with a cookie that binds the flow to this browser."},
@@ -184,6 +185,7 @@ def _cookie(state: str, *, secure: bool) -> str:
 
 @callbacks.get(
     "/{provider}/callback",
+    dependencies=[Depends(by_address)],
     responses={
         200: {"model": Connected},
         303: {"description": "Connected: on to the `return_to` of the flow."},
@@ -233,7 +235,7 @@ async def _posted(request: Request, given: Credentials) -> tuple[Caller, Callbac
             raise Problem("malformed") from None
         _check_once([name for name, _ in fields])
         return dict(fields)
-    caller = await house_of(request).admit(given, "connections:write", "connects")
+    caller = await house_of(request).admit(request, given, "connections:write", "connects")
     try:
         return caller, Callback.model_validate_json(raw)
     except ValidationError as error:

@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from vault import ApiKey, ApiKeyRefused, Vault
+from vault.web import strangers
 from vault.web.problems import Problem
 
 TENANTS: Final = 1_000
@@ -48,17 +49,21 @@ class House:
                     self._vaults.popitem(last=False)
         return found
 
-    async def admit(self, given: HTTPAuthorizationCredentials | None, scope: str, what: str) -> Caller:
+    async def admit(
+        self, request: Request, given: HTTPAuthorizationCredentials | None, scope: str, what: str
+    ) -> Caller:
         """Return who asks, if it may; waits for nobody as long as key and rate are at hand.
 
         Raises:
             ApiKeyRefused: There is no key, or none that counts.
-            Problem: Its scope does not allow this, or its rate is used up.
+            Problem: Its scope does not allow this, or its rate is used up, or that of strangers at its address.
         """
         if given is None or given.scheme.lower() != "bearer":
             raise ApiKeyRefused("missing")
         key = self.serving.caller_at_hand(given.credentials)
         if key is None:
+            if not self.serving.is_known(given.credentials):
+                await strangers.count(self.serving, request)
             key = await run_in_threadpool(self.serving.caller, given.credentials)
         structlog.contextvars.bind_contextvars(api_key=str(key.id))
         if not key.allows(scope):
@@ -78,7 +83,12 @@ class Guard:
 
     async def __call__(self, request: Request, given: Credentials) -> Caller:
         """Return who asks."""
-        return await house_of(request).admit(given, self.scope, self.what)
+        return await house_of(request).admit(request, given, self.scope, self.what)
+
+
+async def by_address(request: Request) -> None:
+    """A dependency of what needs no key and looks into the database: counts its callers by address."""
+    await strangers.count(house_of(request).serving, request)
 
 
 def house_of(request: Request) -> House:

@@ -14,7 +14,6 @@ from vault import Health, Serving, metrics_text
 from vault.web.guard import Caller, Guard
 from vault.web.routing import answers, router
 from vault.web.shapes import StatisticsShape, SystemHealth
-from vault.web.strangers import count_strangers
 
 LOOK_S: Final = 5.0
 """The system is looked at no more often, however many ask."""
@@ -64,7 +63,6 @@ def health(request: Request) -> Response:
 @outside.get(
     "/metrics",
     response_class=Response,
-    dependencies=[Depends(count_strangers)],
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **answers()},
 )
 def metrics(caller: Annotated[Caller, Depends(Guard("metrics:read"))]) -> Response:  # noqa: ARG001  # it is asked for

@@ -1,14 +1,13 @@
-"""Who brings no key that is known here is counted by address: each such request may cost a look into the database."""
+"""Who brings no key that is known here is counted by address: each such request costs a look into the database."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
 from fastapi import Request
-from fastapi.security.utils import get_authorization_scheme_param
 from starlette.concurrency import run_in_threadpool
 
-from vault.web.guard import house_of
+from vault import Serving
 from vault.web.problems import Problem
 
 WHAT = "strangers"
@@ -16,12 +15,8 @@ NETWORK = 64
 """Bits of an IPv6 address that are somebody's; the rest is theirs to choose anew for each request."""
 
 
-async def count_strangers(request: Request) -> None:
-    """A dependency: holds a stranger to a rate. A key that was seen in this process before is held to its own."""
-    serving = house_of(request).serving
-    _, given = get_authorization_scheme_param(request.headers.get("authorization"))
-    if serving.is_known(given):
-        return
+async def count(serving: Serving, request: Request) -> None:
+    """Hold a stranger to a rate. Raises ``Problem``."""
     whose = network_of(request.client.host if request.client else "")
     if not serving.take_at_hand(whose, WHAT):
         wait = await run_in_threadpool(serving.take, whose, WHAT)

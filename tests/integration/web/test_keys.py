@@ -170,11 +170,12 @@ def test_strangers_are_held_to_a_rate_by_address_and_known_keys_are_not(
         known, browser, guessing = front.client(), front.browser(), Client(front.api, "egk_" + "A" * 43)
         assert known.get(LIST).ok
         assert browser.get("/acme/callback", params={"state": "a"}).status_code == 400
-        assert browser.post("/acme/callback", data={"state": "a"}).status_code == 303
+        assert browser.get("/acme/callback", params={"state": "b"}).status_code == 400
         assert browser.get(f"/acme/tickets/{'a' * 43}").status_code == 400
         assert guessing.get(LIST).status_code == 401
+        assert guessing.get(LIST).status_code == 401, "it is known to be none, and costs no look"
         for late in (
-            guessing.get(LIST),
+            Client(front.api, "egk_" + "B" * 43).get(LIST),
             front.client().get(LIST),
             browser.get("/acme/callback", params={"state": "a"}),
             Client(front.base, front.key()).get("/metrics"),
@@ -183,6 +184,7 @@ def test_strangers_are_held_to_a_rate_by_address_and_known_keys_are_not(
             assert 1 <= int(late.headers["retry-after"]) <= 20
         assert known.get(LIST).ok
         assert Client(front.base).get("/health").status_code == 200
+        assert browser.get(LIST).status_code == 401, "nor does no key at all"
 
 
 @pytest.mark.parametrize(
