@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
-from vault.egress.once import Http
 from vault.errors import ConnectRefused
 from vault.oauth.discovery import Undiscovered, addresses, discover
 from vault.oauth.providers import FileProviders
 from vault.settings import Settings
-from vault.wiring.egress import egress
+from vault.wiring.egress import to_issuers
 
 
 def registry(settings: Settings, files: Sequence[Path] = ()) -> FileProviders:
@@ -23,6 +21,6 @@ def registry(settings: Settings, files: Sequence[Path] = ()) -> FileProviders:
 def asked_issuer(settings: Settings, issuer: str) -> dict[str, str]:
     """Return the addresses an issuer tells, by the names of our fields. Raises ``ConnectRefused``."""
     try:
-        return addresses(discover(Http(egress(settings), timedelta(seconds=settings.request_deadline_s)), issuer))
+        return addresses(discover(to_issuers(settings), issuer))
     except Undiscovered as error:
         raise ConnectRefused("provider_unreachable", f"{issuer[:200]} does not tell its addresses: {error}") from None
